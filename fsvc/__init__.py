@@ -1,0 +1,44 @@
+"""fsvc: version control for the feature tables that models are trained on.
+
+>>> import fsvc
+>>> repo = fsvc.init("features")
+>>> commit = repo.commit({"customers": table}, key="customer_id", message="first")
+>>> repo.snapshot("customers@v1").to_arrow()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fsvc import errors
+from fsvc.errors import FsvcError
+
+if TYPE_CHECKING:
+    from fsvc.repository import Repository, identify, init
+    from fsvc.repository import open_repository as open  # noqa: A004 - fsvc.open() is the public name
+    from fsvc.snapshot import Commit, Snapshot
+
+__version__ = "0.1.0"
+
+__all__ = ["Commit", "FsvcError", "Repository", "Snapshot", "__version__", "errors", "identify", "init", "open"]
+
+# Loaded when first used: importing fsvc alone stays light.
+_HOMES = {
+    "Commit": ("fsvc.snapshot", "Commit"),
+    "Repository": ("fsvc.repository", "Repository"),
+    "Snapshot": ("fsvc.snapshot", "Snapshot"),
+    "identify": ("fsvc.repository", "identify"),
+    "init": ("fsvc.repository", "init"),
+    "open": ("fsvc.repository", "open_repository"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fsvc' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home[0]), home[1])
+    globals()[name] = value
+    return value

@@ -1,0 +1,79 @@
+"""The command line: ``fsvc COMMAND``. Each command is a file of this package, loaded when it is used."""
+
+from __future__ import annotations
+
+import click
+
+from fsvc.cli.context import REPO_HELP, Context, version
+from fsvc.cli.group import Entry, LazyGroup
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, Entry] = {
+    "init": Entry("Start", "fsvc.cli.init:init", "Make a workspace with a repository, or a bare repository."),
+    "demo": Entry("Start", "fsvc.cli.demo:demo", "Show the whole story on a small real run."),
+    "commit": Entry("Work", "fsvc.cli.commit:commit", "Commit tables from files, all of them or none."),
+    "status": Entry("Work", "fsvc.cli.status:status", "Compare working files with the current branch."),
+    "switch": Entry("Work", "fsvc.cli.switch:switch", "Make another branch the current one."),
+    "checkout": Entry(
+        "Work", "fsvc.cli.checkout:checkout", "Write a snapshot, or all at a revision, to files."
+    ),
+    "log": Entry("Look", "fsvc.cli.log:log", "List commits, newest first."),
+    "show": Entry("Look", "fsvc.cli.show:show", "Show a commit or a snapshot."),
+    "ls": Entry("Look", "fsvc.cli.ls:ls", "List the feature sets at a revision."),
+    "head": Entry("Look", "fsvc.cli.head:head", "Print the first rows of a snapshot."),
+    "hash": Entry("Look", "fsvc.cli.hash:identity", "Print the identity that a commit would give a file."),
+    "branch": Entry("Refs", "fsvc.cli.branch:branch", "List, make or delete branches."),
+    "tag": Entry("Refs", "fsvc.cli.tag:tag", "List, make or delete tags."),
+    "reflog": Entry("Refs", "fsvc.cli.reflog:reflog", "List the moves of a branch or tag."),
+    "verify": Entry("Care", "fsvc.cli.verify:verify", "Prove that what is stored is whole and undamaged."),
+    "stats": Entry("Care", "fsvc.cli.stats:stats", "Count what is stored and what it takes."),
+    "completion": Entry(
+        "Care", "fsvc.cli.completion:completion", "Print a script for completion in a shell."
+    ),
+}
+"""Every command: the section of ``fsvc --help`` it stands in, where it is, and what it does."""
+
+_EPILOG = """
+\b
+Exit codes:
+  0  done                  4  not found
+  1  failed                5  conflict
+  2  wrong usage           6  corruption
+  3  a difference was found where asked to say so
+
+\b
+Environment:
+  FSVC_REPOSITORY  the repository, as --repo
+  FSVC_AUTHOR      who signs commits: "Name <email>"
+  FSVC_DATE        the time of commits, in ISO 8601 with a zone
+  FSVC_DEBUG       set to anything, errors come with a traceback
+  NO_COLOR         set to anything, no colours
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_by_name=COMMANDS,
+    name="fsvc",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+@click.option("--repo", metavar="LOCATION", help=REPO_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.option("--version", "show_version", is_flag=True, help="Print the version and stop.")
+@click.pass_context
+def main(click_context: click.Context, repo: str | None, as_json: bool, show_version: bool) -> None:
+    """Version control for the feature tables that models are trained on.
+
+    Hand over the whole new table; only the cells that changed are stored. Every version is immutable,
+    has a hash, and can be read in place.
+    """
+    context = click_context.ensure_object(Context)
+    context.location = repo
+    context.output.json = as_json
+    if show_version:
+        context.output.show({"version": version()}, lambda out: out.line(f"fsvc {version()}"))
+    elif click_context.invoked_subcommand is None:
+        click.echo(click_context.get_help())

@@ -1,0 +1,130 @@
+"""``fsvc show``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fsvc.cli.addresses import find
+from fsvc.cli.context import Context, command
+from fsvc.cli.describing import (
+    change_text,
+    commit_document,
+    decorations,
+    refs_by_commit,
+    short,
+    snapshot_document,
+    stored_text,
+)
+from fsvc.cli.output import Output, ago, clip, counted, human_size
+from fsvc.cli.values import as_json, as_text
+
+if TYPE_CHECKING:
+    from fsvc.engine.summary import ColumnSummary
+    from fsvc.snapshot import Commit, Snapshot
+
+__all__ = ["show"]
+
+_WIDEST_VALUE = 24
+
+
+@command("show")
+@click.argument("what", metavar="[REV | NAME@REV]", required=False)
+def show(context: Context, what: str | None) -> None:
+    """Show a commit or a snapshot.
+
+    REV shows the commit: who, when, why, and what changed. NAME@REV shows the snapshot: schema, key,
+    rows, and every column's size, digest and statistics. Without an argument, the newest commit.
+    """
+    from fsvc.snapshot import Snapshot
+
+    repository = context.repository()
+    found = find(repository, what)
+    if isinstance(found, Snapshot):
+        snapshot, columns = found, found.column_summaries()
+        context.output.show(
+            {**snapshot_document(snapshot), "schema": [_column_document(column) for column in columns]},
+            lambda out: _print_snapshot(out, snapshot, columns),
+        )
+    else:
+        commit, refs = found, refs_by_commit(repository).get(found.id, ())
+        context.output.show(commit_document(commit, refs), lambda out: _print_commit(out, commit, refs))
+
+
+def _column_document(column: ColumnSummary) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "type": column.type,
+        "nullable": column.nullable,
+        "digest": column.digest,
+        "stored_bytes": column.stored,
+        "nulls": column.nulls,
+        "min": as_json(column.minimum),
+        "max": as_json(column.maximum),
+    }
+
+
+def _print_snapshot(out: Output, snapshot: Snapshot, columns: Sequence[ColumnSummary]) -> None:
+    groups = len(snapshot.manifest.rows)
+    stored = sum(column.stored for column in columns)
+    out.line(out.styled(f"snapshot {snapshot.id}", fg="yellow"))
+    out.line("name     ", snapshot.name, f" v{snapshot.version}")
+    out.line("commit   ", snapshot.commit.id)
+    out.line(
+        f"size     {counted(snapshot.num_rows, 'row')} in {counted(groups, 'row group')},"
+        f" {counted(len(columns), 'column')}, {human_size(stored)} stored"
+    )
+    out.line("key      ", ", ".join(snapshot.key) or "none")
+    out.line("address  ", snapshot.uri)
+    if not columns:
+        return
+    out.line()
+    rows = [
+        (
+            column.name,
+            column.type + ("" if column.nullable else " not null"),
+            "" if column.nulls is None else f"{column.nulls:,}",
+            *(
+                "" if end is None else clip(as_text(end), _WIDEST_VALUE)
+                for end in (column.minimum, column.maximum)
+            ),
+            human_size(column.stored),
+            short(column.digest),
+        )
+        for column in columns
+    ]
+    out.table(["COLUMN", "TYPE", "NULLS", "MIN", "MAX", "STORED", "DIGEST"], rows, right=("NULLS", "STORED"))
+
+
+def _print_commit(out: Output, commit: Commit, refs: Sequence[tuple[str, str]]) -> None:
+    decoration = decorations(out, refs)
+    out.line(out.styled(f"commit {commit.id}", fg="yellow"), " " if decoration else "", decoration)
+    if commit.parents:
+        out.line(
+            "parent   " if len(commit.parents) == 1 else "parents  ", " ".join(map(short, commit.parents))
+        )
+    out.line("author   ", commit.author)
+    out.line("time     ", commit.time, "  (", ago(commit.time), ")")
+    out.line()
+    for line in commit.message.splitlines():
+        out.line("    ", line)
+    for name, value in sorted(commit.metadata.items()):
+        out.line("    ", name, "=", value)
+    out.line()
+    rows = []
+    for name, change in sorted(commit.changes.items()):
+        version = f"v{commit.versions[name]}" if name in commit.versions else ""
+        count = change.get("rows")
+        rows.append((name, version, f"{count:,}" if isinstance(count, int) else "", change_text(change)))
+    out.table(["CHANGED", "VERSION", "ROWS", "WHAT"], rows, right=("ROWS",))
+    if rows:
+        out.line(stored_text(commit.changes.values()))
+    same = [
+        f"{name} v{version}"
+        for name, version in sorted(commit.versions.items())
+        if name not in commit.changes
+    ]
+    if same:
+        out.line("unchanged: ", ", ".join(same))

@@ -1,0 +1,1 @@
+"""The engine: objects, refs, writing, reading, history and verification on a storage."""

@@ -1,0 +1,232 @@
+"""Commits: put new snapshots on a branch, all of them or none.
+
+The order is what makes it safe: packs first; then index, manifests and the commit as one durable
+batch; then reused packs are looked at again; then the ref entry, which alone makes it visible. A
+crash anywhere leaves the old state and some unreferenced files.
+"""
+
+from __future__ import annotations
+
+import random
+import time as clock
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fsvc.engine import history
+from fsvc.engine.objects import PackWriter, index_key, pack_key
+from fsvc.engine.store import Store, commit_key, manifest_key
+from fsvc.engine.writing import NewObjects, Written
+from fsvc.errors import Conflict, ConflictError, KeyAbsent, StorageError
+from fsvc.format import index
+from fsvc.format.commit import CommitRecord, SetVersion
+from fsvc.format.manifest import Manifest
+
+__all__ = ["CommitDraft", "Committed", "timestamp"]
+
+_MOST_TRIES = 50
+
+
+def timestamp(now: datetime | None = None) -> str:
+    """A time as commits and refs write it: RFC 3339, UTC, microseconds. Now, unless given."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The outcome: the commit at the branch's head that holds what was handed over.
+
+    ``created`` is False where nothing had changed and the old head stands.
+    """
+
+    commit: str
+    record: CommitRecord
+    created: bool
+
+
+class CommitDraft:
+    """A commit in the making: snapshots are written into it, then it is published on a branch.
+
+    ``base`` is the head of the branch when the draft was begun; against it conflicts are judged.
+    """
+
+    def __init__(self, store: Store, branch: str) -> None:
+        self.store = store
+        self.branch = branch
+        self.base = history.head(store, branch)
+        self._base_record = store.commit(self.base) if self.base else None
+        store.objects.refresh()
+        self._packs = PackWriter(store.storage)
+        self.sink = NewObjects(store.objects, self._packs)
+        self._written: dict[str, Written | None] = {}
+        self._extra: dict[str, Mapping[str, Any]] = {}
+
+    def parent_manifest(self, name: str) -> Manifest | None:
+        """The snapshot that a feature set has at the base, if it is there."""
+        value = self._base_record.feature_sets.get(name) if self._base_record else None
+        return self.store.manifest(value.snapshot) if value else None
+
+    def add(self, name: str, written: Written, notes: Mapping[str, Any] | None = None) -> None:
+        """Set a feature set's snapshot. ``notes`` go into the record of changes."""
+        self._written[name] = written
+        self._extra[name] = dict(notes or {})
+
+    def abandon(self) -> None:
+        """Give up: no ref was touched; packs that were written stay unreferenced."""
+        self._packs.abandon()
+
+    def _changed(self, record: CommitRecord | None) -> dict[str, Written]:
+        return {
+            name: written
+            for name, written in self._written.items()
+            if written is not None
+            and (
+                record is None
+                or name not in record.feature_sets
+                or record.feature_sets[name].snapshot != written.manifest.id
+            )
+        }
+
+    def preview(self) -> CommitRecord:
+        """The commit that publishing would make on the base, without an author, time or message.
+
+        Its ``changes`` are empty where nothing has changed.
+        """
+        return self._record(self.base, "", "", "", {})
+
+    def publish(
+        self,
+        *,
+        message: str,
+        author: str,
+        time: Callable[[], str] = timestamp,
+        metadata: Mapping[str, str] | None = None,
+        allow_empty: bool = False,
+    ) -> Committed:
+        """Make the commit and move the branch to it.
+
+        When another writer was first and touched other feature sets, the commit is put on top of
+        theirs. Raises ConflictError naming both commits where they touched the same one.
+        """
+        if not self._changed(self._base_record) and not allow_empty and self.base is not None:
+            self._packs.finish()
+            assert self._base_record is not None
+            return Committed(self.base, self._base_record, created=False)
+        entries = self._packs.finish()
+        batch: dict[str, bytes] = {}
+        if entries:
+            table = index.write_table(entries)
+            batch[index_key(index.table_id(table))] = table
+        for name, written in self._changed(self._base_record).items():
+            parent = self._base_record.feature_sets.get(name) if self._base_record else None
+            batch[manifest_key(written.manifest.id)] = self.store.manifest_file(
+                written.manifest, parent.snapshot if parent else None
+            )
+        expected = self.store.refs.head("heads", self.branch)
+        for attempt in range(_MOST_TRIES):
+            current = expected.commit if expected is not None else None
+            record = self._record(current, message, author, time(), metadata or {})
+            batch[commit_key(record.id)] = record.encoded
+            self._refuse_conflict(current, record)
+            self.store.storage.put_batch(batch)
+            for key, data in batch.items():
+                if key.startswith("index/"):
+                    self.store.objects.remember(key, data)
+            self._recheck_packs()
+            try:
+                self.store.refs.append(
+                    "heads",
+                    self.branch,
+                    expected,
+                    record.id,
+                    author=author,
+                    reason=f"commit: {message.splitlines()[0] if message else ''}"[:200],
+                    time=record.time,
+                )
+            except Conflict:
+                # The lost commit stays, unreferenced; everything else of the batch is used again.
+                batch = {}
+                expected = self.store.refs.head("heads", self.branch)
+                clock.sleep(random.uniform(0, 0.01 * min(2**attempt, 32)))  # noqa: S311 - jitter
+                continue
+            return Committed(record.id, record, created=True)
+        raise Conflict(
+            f"branch {self.branch!r} moved {_MOST_TRIES} times while this commit was being published",
+            hint="try again when fewer writers are at work",
+        )
+
+    def _refuse_conflict(self, current: str | None, ours: CommitRecord) -> None:
+        """Compare the head with the base: what this commit touches must be as it was."""
+        if current == self.base:
+            return
+        theirs = self.store.commit(current).feature_sets if current else {}
+        base = self._base_record.feature_sets if self._base_record else {}
+        touched = self._changed(self._base_record)
+        for name in touched:
+            if theirs.get(name) != base.get(name):
+                self.store.storage.put_batch({commit_key(ours.id): ours.encoded})
+                raise ConflictError(
+                    f"feature set {name!r} was changed on {self.branch!r} by commit {history.short(current or '')}"
+                    f" while commit {history.short(ours.id)} was being made",
+                    ours=ours.id,
+                    theirs=current or "",
+                    hint="look at theirs, then commit again on top of it",
+                )
+
+    def _recheck_packs(self) -> None:
+        for name in sorted(self.sink.reused_packs):
+            try:
+                self.store.storage.size(pack_key(name))
+            except KeyAbsent:
+                raise StorageError(
+                    f"pack {name}, whose objects this commit uses again, is gone", hint="commit again"
+                ) from None
+
+    def _record(
+        self, parent: str | None, message: str, author: str, time: str, metadata: Mapping[str, str]
+    ) -> CommitRecord:
+        before = self.store.commit(parent) if parent else None
+        sets = dict(before.feature_sets) if before else {}
+        changes: dict[str, dict[str, Any]] = {}
+        for name, written in sorted(self._changed(before).items()):
+            old = sets.get(name)
+            sets[name] = SetVersion(written.manifest.id, old.version + 1 if old else 1)
+            changes[name] = {
+                **describe(written, self.store.manifest(old.snapshot) if old else None),
+                **self._extra.get(name, {}),
+            }
+        return CommitRecord(sets, (parent,) if parent else (), author, time, message, metadata, changes)
+
+
+def describe(written: Written, before: Manifest | None) -> dict[str, Any]:
+    """What changed between two snapshots of a feature set, as far as manifests tell; for people."""
+    manifest = written.manifest
+    change: dict[str, Any] = {
+        "rows": manifest.num_rows,
+        "columns": len(manifest.schema),
+        "new_bytes": written.new_bytes,
+        "new_chunks": written.new_chunks,
+        "chunks": written.chunks,
+    }
+    if before is None:
+        return change
+    change["rows_before"] = before.num_rows
+    old = {field.name: i for i, field in enumerate(before.schema)}
+    new = {field.name: i for i, field in enumerate(manifest.schema)}
+    change["columns_added"] = [name for name in new if name not in old]
+    change["columns_removed"] = [name for name in old if name not in new]
+    change["columns_retyped"] = [
+        name for name in new if name in old and not manifest.schema.field(name).equals(before.schema.field(name))
+    ]
+    change["columns_changed"] = [
+        name
+        for name in new
+        if name in old
+        and (
+            manifest.rows != before.rows
+            or manifest.chunks[new[name]].tobytes() != before.chunks[old[name]].tobytes()
+        )
+    ]
+    return change

@@ -1,0 +1,250 @@
+"""Objects: finding column chunks by address, reading them checked, and writing new ones into packs.
+
+``index/`` says where objects lie. Nothing read here is believed before its checksum is verified, and
+nothing new is visible to others before the pack it lies in is durable.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from fsvc.errors import Corruption, KeyAbsent, KeyExists, StorageError
+from fsvc.format import index, pack
+from fsvc.format.canonical import Identity
+from fsvc.format.index import Entry, ObjectTable
+from fsvc.format.pages import ChunkPages
+from fsvc.storage.contract import Storage
+
+__all__ = ["Found", "Objects", "PackWriter", "pack_key"]
+
+PACK_BYTES = 64 << 20
+"""A pack is closed when it has grown to about this many bytes."""
+
+
+def pack_key(name: str) -> str:
+    """Where a pack lies in the store."""
+    return f"packs/{name}.pack"
+
+
+def index_key(name: str) -> str:
+    """Where an index file lies in the store."""
+    return f"index/{name}.idx"
+
+
+class Found:
+    """The answer to a lookup: for each address asked for, the object or nothing."""
+
+    def __init__(self, tables: Sequence[ObjectTable], table: np.ndarray, position: np.ndarray) -> None:
+        self._tables = tables
+        self._table = table
+        self._position = position
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every address was found."""
+        return bool((self._table >= 0).all())
+
+    def __getitem__(self, i: int) -> Entry | None:
+        table = int(self._table[i])
+        return None if table < 0 else self._tables[table].entry(int(self._position[i]))
+
+
+class Objects:
+    """The stored objects of a repository, seen through its index files. Safe for threads."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._tables: dict[str, ObjectTable] = {}
+        self._lock = threading.Lock()
+        self._loaded = False
+
+    def refresh(self) -> bool:
+        """Load index files that came since the last look; True if there were any."""
+        with self._lock:
+            new = False
+            for entry in self._storage.list("index/"):
+                if entry.key in self._tables or not entry.key.endswith(".idx"):
+                    continue
+                try:
+                    data = self._storage.get(entry.key)
+                except KeyAbsent:
+                    continue  # merged into another one meanwhile
+                self._tables = {**self._tables, entry.key: ObjectTable(data, what=f"index file {entry.key}")}
+                new = True
+            # Only now: another thread must not take the tables loaded so far for all there are.
+            self._loaded = True
+            return new
+
+    def tables(self) -> list[ObjectTable]:
+        """All index tables, loaded on first use."""
+        if not self._loaded:
+            self.refresh()
+        return list(self._tables.values())
+
+    def lookup(self, addresses: bytes) -> Found:
+        """Find many objects at once; ``addresses`` are 16 bytes each, in any order."""
+        high, low = index.address_words(addresses)
+        tables = self.tables()
+        where = np.full(len(high), -1, np.int64)
+        position = np.full(len(high), -1, np.int64)
+        # A sorted batch walks the sorted table once, and memory in one direction.
+        order = np.argsort(high, kind="stable")
+        missing = order
+        for number, table in enumerate(tables):
+            if len(missing) == 0:
+                break
+            found = table.find(high[missing], low[missing])
+            hit = found >= 0
+            where[missing[hit]] = number
+            position[missing[hit]] = found[hit]
+            missing = missing[~hit]
+        return Found(tables, where, position)
+
+    def find(self, addresses: bytes) -> Found:
+        """As :meth:`lookup`, looking for index files written by others before giving up on an address."""
+        found = self.lookup(addresses)
+        if not found.complete:
+            # Looked up again even if nothing is new here: another thread may have loaded it meanwhile.
+            self.refresh()
+            found = self.lookup(addresses)
+        return found
+
+    def read(self, entry: Entry) -> ChunkPages:
+        """Read an object and verify its checksum. Raises Corruption naming the object and its pack."""
+        try:
+            data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
+        except KeyAbsent:
+            raise Corruption(
+                f"object {entry.address.hex()} is missing: there is no pack {entry.pack}",
+                hint="run 'fsvc verify' to see what it affects",
+            ) from None
+        return checked(entry, data)
+
+    def remember(self, key: str, data: bytes) -> None:
+        """Know an index file that this process has just written, without reading it back."""
+        with self._lock:
+            self._tables = {**self._tables, key: ObjectTable(data, what=f"index file {key}")}
+
+
+def checked(entry: Entry, data: bytes) -> ChunkPages:
+    """The pages of an object out of its stored bytes, if the checksum says that they are its own."""
+    if index.checksum(entry.address, entry.digest, entry.meta, [data]) != entry.checksum:
+        raise Corruption(
+            f"object {entry.address.hex()} in pack {entry.pack} is damaged: its checksum does not match",
+            hint="run 'fsvc verify' to see what it affects",
+        )
+    leaves = index.unpack_meta(entry.meta)
+    if sum(leaf.length for leaf in leaves) != len(data):
+        raise Corruption(f"object {entry.address.hex()} in pack {entry.pack} contradicts its metadata")
+    view = memoryview(data)
+    pages = []
+    position = 0
+    for leaf in leaves:
+        pages.append(view[position : position + leaf.length])
+        position += leaf.length
+    return ChunkPages(leaves, tuple(pages))
+
+
+class PackWriter:
+    """Collects new objects into packs, and writes the packs while more objects come.
+
+    Safe for threads. At most two packs are in memory: the one that is filled and the one that is
+    being written. Nothing refers to the packs until :meth:`finish` gives the index for them.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._parts: list[bytes | memoryview] = []
+        self._entries: list[Entry] = []
+        self._size = len(pack.MAGIC)
+        self._written: list[Entry] = []
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fsvc-pack")
+        self._pending: Future[list[Entry]] | None = None
+        self.bytes_added = 0
+
+    def add(self, identity: Identity, chunk: ChunkPages) -> None:
+        """Take a new object in. May wait for an earlier pack to be written."""
+        meta = index.pack_meta(chunk.leaves)
+        # Views into a writer's buffer would keep all of it alive, so the pages are copied out once.
+        data = b"".join(chunk.pages)
+        total = index.checksum(identity.address, identity.digest, meta, [data])
+        with self._lock:
+            entry = Entry(identity.address, identity.digest, "", self._size, len(data), total, meta)
+            self._parts.append(data)
+            self._entries.append(entry)
+            self._size += len(data)
+            self.bytes_added += len(data)
+            if self._size >= PACK_BYTES:
+                self._close()
+
+    def _close(self) -> None:
+        if not self._entries:
+            return
+        parts, entries = self._parts, self._entries
+        self._parts, self._entries, self._size = [], [], len(pack.MAGIC)
+        self._settle()
+        self._pending = self._pool.submit(self._put, parts, entries)
+
+    def _settle(self) -> None:
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._written += pending.result()
+
+    def _put(self, parts: list[bytes | memoryview], entries: list[Entry]) -> list[Entry]:
+        name, buffers = pack.finish(parts, entries)
+        put_named(self._storage, pack_key(name), buffers)
+        return [
+            Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta) for e in entries
+        ]
+
+    def read(self, identity: Identity) -> ChunkPages | None:
+        """An object that was added to this writer, if it was."""
+        with self._lock:
+            for entry, data in zip(self._entries, self._parts, strict=True):
+                if entry.address == identity.address:
+                    return checked(entry, bytes(data))
+            self._settle()
+            for entry in self._written:
+                if entry.address == identity.address:
+                    return checked(
+                        entry, self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
+                    )
+        return None
+
+    def finish(self) -> list[Entry]:
+        """Write what is left; all packs are durable on return. Gives every object with its place."""
+        with self._lock:
+            self._close()
+            self._settle()
+            self._pool.shutdown()
+            return self._written
+
+    def abandon(self) -> None:
+        """Stop without writing what is left. Packs that were written stay, unreferenced."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def put_named(storage: Storage, key: str, buffers: Sequence[bytes | memoryview]) -> None:
+    """Write bytes under a key that is named by their hash; that they are there already is fine.
+
+    A lost reply is settled by reading the size back.
+    """
+    try:
+        storage.put_if_absent(key, buffers)
+    except KeyExists:
+        return
+    except StorageError:
+        try:
+            if storage.size(key) == sum(len(buffer) for buffer in buffers):
+                return
+        except StorageError:
+            pass
+        raise

@@ -1,0 +1,214 @@
+"""Snapshots to Arrow: stored chunks are read, checked, decoded and proven, group by group.
+
+What comes out equals what was committed, bit for bit, or an error is raised: every chunk's digest
+is computed again from the decoded values and compared with the manifest's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+
+from fsvc.engine.objects import Objects
+from fsvc.engine.progress import Progress, silent
+from fsvc.engine.writing import default_threads
+from fsvc.errors import Corruption, NotFound
+from fsvc.format import names, pages
+from fsvc.format.canonical import Identity, identify
+from fsvc.format.categories import child_path, dictionary_types
+from fsvc.format.footer import FileSchema
+from fsvc.format.index import Entry, unpack_meta
+from fsvc.format.manifest import Manifest
+from fsvc.format.pages import ChunkPages
+from fsvc.format.stored import Categories, from_stored, stored_type
+
+__all__ = ["SnapshotReader", "decode_group", "empty_columns"]
+
+
+def empty_columns(rows: int) -> pa.RecordBatch:
+    """A batch of so many rows without a column."""
+    return pa.RecordBatch.from_arrays([pa.nulls(rows)], ["rows"]).select([])
+
+
+class SnapshotReader:
+    """Reads the columns of a snapshot. Nothing is read before it is asked for. Safe for threads."""
+
+    def __init__(self, objects: Objects, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._objects = objects
+        self._categories: dict[str, pa.Array] = {}
+
+    def column_numbers(self, columns: Sequence[str] | None) -> list[int]:
+        """The positions of columns by name, in the order asked for. Raises NotFound with the nearest name."""
+        schema = self.manifest.schema
+        if columns is None:
+            return list(range(len(schema)))
+        numbers = []
+        for column in columns:
+            number = schema.get_field_index(column)
+            if number < 0:
+                near = names.nearest(column, schema.names)
+                raise NotFound(
+                    f"there is no column {column!r}",
+                    hint=f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(schema.names[:20])}",
+                )
+            if number in numbers:
+                raise NotFound(f"column {column!r} is asked for twice")
+            numbers.append(number)
+        return numbers
+
+    def schema(self, numbers: Sequence[int]) -> pa.Schema:
+        """The schema of some columns; the table's metadata stays."""
+        schema = self.manifest.schema
+        return pa.schema([schema.field(i) for i in numbers], metadata=schema.metadata)
+
+    def entries(self, numbers: Sequence[int]) -> list[list[Entry]]:
+        """The stored objects of columns: one list per column, one object per group.
+
+        Raises Corruption naming the column and rows of an object that is nowhere.
+        """
+        groups = len(self.manifest.rows)
+        found = self._objects.find(self.manifest.addresses(numbers))
+        result = []
+        for i, column in enumerate(numbers):
+            row = []
+            for group in range(groups):
+                entry = found[i * groups + group]
+                identity = self.manifest.identity(column, group)
+                if entry is None:
+                    raise Corruption(
+                        f"object {identity.address.hex()} is missing: {self.place(column, group)}",
+                        hint="run 'fsvc verify' to see what else is affected",
+                    )
+                if entry.digest != identity.digest:
+                    raise Corruption(
+                        f"object {identity.address.hex()} is not what the snapshot names: {self.place(column, group)}"
+                    )
+                row.append(entry)
+            result.append(row)
+        return result
+
+    def place(self, column: int, group: int) -> str:
+        """Where a chunk stands in the table, for messages."""
+        first = sum(self.manifest.rows[:group])
+        last = first + self.manifest.rows[group] - 1
+        return f"column {self.manifest.schema.field(column).name!r}, rows {first:,} to {last:,}"
+
+    def categories(self, numbers: Sequence[int]) -> dict[str, pa.Array]:
+        """The categories of some columns' dictionary types, by path; proven."""
+        manifest = self.manifest
+        wanted = dictionary_types(pa.schema([manifest.schema.field(i) for i in numbers]))
+        for (path, kind), identity in zip(manifest.category_types.items(), manifest.categories, strict=True):
+            if path in wanted and path not in self._categories:
+                kept = pa.field("categories", stored_type(kind.value_type), False)
+                stored = self._read_alone(identity, kept, f"the categories of column {path!r}")
+                self._categories[path] = from_stored(stored, kind.value_type, {}, path)
+        return {path: self._categories[path] for path in wanted}
+
+    def _read_alone(self, identity: Identity, field: pa.Field, what: str) -> pa.Array:
+        entry = self._objects.find(identity.address)[0]
+        if entry is None:
+            raise Corruption(f"object {identity.address.hex()} is missing: {what}")
+        rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
+        named = pa.field("c0", field.type, field.nullable)
+        footer = pages.parquet_schema(pa.schema([named]))
+        array = decode_group(footer, rows, [self._objects.read(entry)], [named], what)[0]
+        _prove(array, field, identity, what)
+        return array
+
+    def batches(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        threads: int | None = None,
+        progress: Progress = silent,
+        name: str = "rows",
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of the snapshot, a batch per group, proven; a few groups are read ahead."""
+        numbers = self.column_numbers(columns)
+        schema = self.schema(numbers)
+        if not numbers:
+            for rows in self.manifest.rows:
+                yield empty_columns(rows).replace_schema_metadata(schema.metadata)
+            return
+        fields = [self.manifest.stored_fields[i] for i in numbers]
+        named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]
+        footer = pages.parquet_schema(pa.schema(named))
+        entries = self.entries(numbers)
+        categories = self.categories(numbers)
+
+        def read(group: int) -> pa.RecordBatch:
+            chunks = [self._objects.read(column[group]) for column in entries]
+            stored = decode_group(
+                footer, self.manifest.rows[group], chunks, named, self.place(numbers[0], group)
+            )
+            arrays = []
+            for array, field, number in zip(stored, fields, numbers, strict=True):
+                _prove(array, field, self.manifest.identity(number, group), self.place(number, group))
+                arrays.append(self._restored(array, number, categories))
+            return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+        workers = threads or default_threads()
+        done, total = 0, self.manifest.num_rows
+        with ThreadPoolExecutor(workers, thread_name_prefix="fsvc-read") as pool:
+            running: deque[Future[pa.RecordBatch]] = deque()
+            try:
+                for group in range(len(self.manifest.rows)):
+                    running.append(pool.submit(read, group))
+                    if len(running) > workers:
+                        batch = running.popleft().result()
+                        done += batch.num_rows
+                        progress(name, done, total)
+                        yield batch
+                while running:
+                    batch = running.popleft().result()
+                    done += batch.num_rows
+                    progress(name, done, total)
+                    yield batch
+            finally:
+                for future in running:
+                    future.cancel()
+
+    def _restored(self, array: pa.Array, number: int, categories: Categories) -> pa.Array:
+        field = self.manifest.schema.field(number)
+        return from_stored(array, field.type, categories, child_path("", field.name))
+
+    def table(
+        self, columns: Sequence[str] | None = None, *, threads: int | None = None, progress: Progress = silent
+    ) -> pa.Table:
+        """The whole snapshot, or some of its columns, in memory; proven."""
+        numbers = self.column_numbers(columns)
+        schema = self.schema(numbers)
+        if not numbers:
+            return pa.Table.from_batches([empty_columns(self.manifest.num_rows)]).replace_schema_metadata(
+                schema.metadata
+            )
+        batches = list(self.batches(columns, threads=threads, progress=progress))
+        if not batches:
+            categories = self.categories(numbers)
+            empty = [
+                self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories) for i in numbers
+            ]
+            batches = [pa.RecordBatch.from_arrays(empty, schema=schema)]
+        return pa.Table.from_batches(batches, schema)
+
+
+def decode_group(
+    schema: FileSchema, rows: int, chunks: Sequence[ChunkPages], fields: Sequence[pa.Field], what: str
+) -> list[pa.Array]:
+    """The columns of one row group in stored form, as :func:`fsvc.format.pages.decode` gives them.
+
+    Raises Corruption naming ``what`` where the pages are none: a forged index can say anything.
+    """
+    try:
+        return pages.decode(schema, [(rows, chunks)], fields)[0]
+    except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
+        raise Corruption(f"{what}: what is stored cannot be decoded: {error}") from error
+
+
+def _prove(array: pa.Array, field: pa.Field, identity: Identity, what: str) -> None:
+    if identify(array, field) != identity:
+        raise Corruption(f"{what}: what is stored is not what was committed; its digest does not match")

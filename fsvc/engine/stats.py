@@ -1,0 +1,160 @@
+"""Statistics of a repository: what it holds, the bytes it takes, and the bytes it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fsvc.engine import history
+from fsvc.engine.progress import Progress, silent
+from fsvc.engine.refs import KINDS
+from fsvc.engine.store import Store
+from fsvc.format import index
+
+__all__ = ["FeatureSetStats", "Stats", "stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSetStats:
+    """One feature set, over all commits that a ref reaches.
+
+    ``snapshots`` are counted once each, though several versions may have the same. ``rows`` and
+    ``columns`` are those of the newest version. ``objects`` and ``stored_bytes`` are what all its
+    snapshots need together (objects that feature sets share count for each); ``full_bytes`` is what
+    they would take as one Parquet file each, with the same pages; ``logical_bytes`` is that before
+    compression.
+    """
+
+    versions: int
+    snapshots: int
+    rows: int
+    columns: int
+    objects: int
+    stored_bytes: int
+    full_bytes: int
+    logical_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A whole repository.
+
+    ``stored_bytes`` is the size of all files in the store, ``pack_bytes`` of packs, ``index_bytes``
+    of index files, ``manifest_bytes`` of manifests. Commits are those that a ref reaches. ``objects``
+    counts those that index files name. ``full_bytes`` and ``logical_bytes`` are sums over feature sets.
+    """
+
+    feature_sets: dict[str, FeatureSetStats]
+    branches: int
+    tags: int
+    pins: int
+    commits: int
+    snapshots: int
+    objects: int
+    packs: int
+    stored_bytes: int
+    pack_bytes: int
+    index_bytes: int
+    manifest_bytes: int
+    full_bytes: int
+    logical_bytes: int
+
+
+def stats(store: Store, *, progress: Progress = silent) -> Stats:
+    """Count what a repository holds. Reads commits, manifests and the index, but no pack.
+
+    Raises Corruption where one of them is damaged; verification says what.
+    """
+    heads = {kind: store.refs.heads(kind) for kind in KINDS}
+    tips = [entry.commit for kind in KINDS for entry in heads[kind].values() if entry.commit is not None]
+    commits = 0
+    versions: dict[str, set[tuple[str, int]]] = {}
+    newest: dict[str, str] = {}
+    for _, record in history.ancestors(store, tips):
+        commits += 1
+        for name, value in record.feature_sets.items():
+            newest.setdefault(name, value.snapshot)
+            versions.setdefault(name, set()).add((value.snapshot, value.version))
+    store.objects.refresh()
+    meter = _Meter(store)
+    sets: dict[str, FeatureSetStats] = {}
+    every: set[str] = set()
+    for done, name in enumerate(sorted(versions)):
+        snapshots = sorted({snapshot for snapshot, _ in versions[name]})
+        every.update(snapshots)
+        sets[name] = meter.measure(store, snapshots, newest[name], len(versions[name]))
+        progress("feature sets", done + 1, len(versions))
+    sizes: dict[str, list[int]] = {}
+    for entry in store.storage.list(""):
+        sizes.setdefault(entry.key.partition("/")[0], []).append(entry.size)
+    return Stats(
+        feature_sets=sets,
+        branches=len(heads["heads"]),
+        tags=len(heads["tags"]),
+        pins=len(heads["pins"]),
+        commits=commits,
+        snapshots=len(every),
+        objects=sum(len(table) for table in store.objects.tables()),
+        packs=len(sizes.get("packs", ())),
+        stored_bytes=sum(map(sum, sizes.values())),
+        pack_bytes=sum(sizes.get("packs", ())),
+        index_bytes=sum(sizes.get("index", ())),
+        manifest_bytes=sum(sizes.get("manifests", ())),
+        full_bytes=sum(found.full_bytes for found in sets.values()),
+        logical_bytes=sum(found.logical_bytes for found in sets.values()),
+    )
+
+
+class _Meter:
+    """The sizes of objects by address, from the index."""
+
+    def __init__(self, store: Store) -> None:
+        tables = store.objects.tables()
+        high = np.concatenate([np.empty(0, np.uint64), *(table.high for table in tables)])
+        low = np.concatenate([np.empty(0, np.uint64), *(table.low for table in tables)])
+        lengths = np.concatenate([np.empty(0, np.uint64), *(table.lengths for table in tables)])
+        raw = np.fromiter(
+            (
+                sum(leaf.uncompressed for leaf in index.unpack_meta(entry.meta))
+                for table in tables
+                for entry in table.entries()
+            ),
+            np.int64,
+            len(high),
+        )
+        # Words of one address side by side compare as one number of 16 bytes does.
+        self._addresses, first = np.unique(_joined(high, low), return_index=True)
+        self._lengths, self._raw = lengths[first].astype(np.int64), raw[first]
+
+    def measure(self, store: Store, snapshots: list[str], newest: str, versions: int) -> FeatureSetStats:
+        """The statistics of one feature set with these snapshots."""
+        used = np.zeros(len(self._addresses), np.bool_)
+        full = logical = 0
+        for snapshot in snapshots:
+            manifest = store.manifest(snapshot)
+            wanted = manifest.addresses() + b"".join(identity.address for identity in manifest.categories)
+            if not wanted or not len(used):
+                continue
+            addresses = _joined(*index.address_words(wanted))
+            at = np.minimum(np.searchsorted(self._addresses, addresses), len(used) - 1)
+            at = at[self._addresses[at] == addresses]
+            used[at] = True
+            full += int(self._lengths[at].sum())
+            logical += int(self._raw[at].sum())
+        head = store.manifest(newest)
+        return FeatureSetStats(
+            versions=versions,
+            snapshots=len(snapshots),
+            rows=head.num_rows,
+            columns=len(head.schema),
+            objects=int(used.sum()),
+            stored_bytes=int(self._lengths[used].sum()),
+            full_bytes=full,
+            logical_bytes=logical,
+        )
+
+
+def _joined(high: index.Words, low: index.Words) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    """Addresses as bytes that sort and compare as one value."""
+    return np.column_stack([high, low]).astype(">u8").view("S16").reshape(-1)

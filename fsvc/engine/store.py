@@ -1,0 +1,191 @@
+"""An opened repository as the engine sees it: a storage, its repository file, and what lies in it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fsvc.errors import Conflict, Corruption, KeyAbsent, KeyExists, NotFound, UnknownFormat
+from fsvc.format import commit as commits
+from fsvc.format import manifest as manifests
+from fsvc.format import strictjson
+from fsvc.format.commit import CommitRecord
+from fsvc.format.manifest import Manifest
+from fsvc.engine.objects import Objects
+from fsvc.engine.refs import Refs
+from fsvc.storage.contract import Storage
+
+__all__ = ["REPOSITORY_KEY", "RepositoryInfo", "Store", "commit_key", "create", "manifest_key"]
+
+REPOSITORY_KEY = "repository.json"
+FORMAT = 1
+_KNOWN_FEATURES: frozenset[str] = frozenset()
+_CACHED_MANIFESTS = 16
+_CACHED_COMMITS = 4096
+
+
+def commit_key(commit: str) -> str:
+    """Where a commit lies in the store."""
+    return f"commits/{commit}.json"
+
+
+def manifest_key(snapshot: str) -> str:
+    """Where a stored manifest lies in the store."""
+    return f"manifests/{snapshot}.man"
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryInfo:
+    """What the repository file says.
+
+    ``project`` is the uuid that models carry and clones share; ``instance`` is this copy's own.
+    """
+
+    project: str
+    instance: str
+    created: str
+
+
+def create(storage: Storage, *, time: str, project: str | None = None) -> RepositoryInfo:
+    """Make a storage a repository, by one durable write. Raises Conflict where it is one already."""
+    info = RepositoryInfo(project or str(uuid.uuid4()), str(uuid.uuid4()), time)
+    data = strictjson.seal(
+        {
+            "created": info.created,
+            "format": FORMAT,
+            "instance": info.instance,
+            "optional": [],
+            "project": info.project,
+            "required": [],
+        }
+    )
+    try:
+        storage.put_if_absent(REPOSITORY_KEY, data)
+    except KeyExists:
+        raise Conflict(f"{storage.location} is a repository already") from None
+    return info
+
+
+def _read_info(storage: Storage) -> RepositoryInfo:
+    what = f"the repository file of {storage.location}"
+    try:
+        data = storage.get(REPOSITORY_KEY)
+    except KeyAbsent:
+        raise NotFound(
+            f"{storage.location} is not a repository", hint="make one with 'fsvc init'"
+        ) from None
+    value: Mapping[str, Any] = strictjson.unseal(data, what=what)
+    if value.get("format") != FORMAT:
+        raise UnknownFormat(
+            f"{storage.location} has format {value.get('format')}, this fsvc knows format {FORMAT}",
+            hint="upgrade fsvc",
+        )
+    required = value.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(feature, str) for feature in required):
+        raise Corruption(f"{what} does not name the features that it needs in a list")
+    unknown = sorted(set(required) - _KNOWN_FEATURES)
+    if unknown:
+        raise UnknownFormat(
+            f"{storage.location} needs features that this fsvc does not have: {', '.join(unknown)}",
+            hint="upgrade fsvc",
+        )
+    texts = [text for name in ("project", "instance", "created") if isinstance(text := value.get(name), str)]
+    if len(texts) != 3:
+        raise Corruption(f"{what} lacks its uuids or its time")
+    return RepositoryInfo(*texts)
+
+
+class Store:
+    """An opened repository. Safe for threads; what is read is proven against its name.
+
+    Raises NotFound where the storage is no repository, UnknownFormat where it is one of a newer kind.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.info = _read_info(storage)
+        self.objects = Objects(storage)
+        self.refs = Refs(storage)
+        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
+        self._commits: OrderedDict[str, CommitRecord] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def commit(self, commit: str) -> CommitRecord:
+        """Read a commit by its whole id. Raises Corruption where it is damaged or missing."""
+        with self._lock:
+            if commit in self._commits:
+                return self._commits[commit]
+        try:
+            data = self.storage.get(commit_key(commit))
+        except KeyAbsent:
+            raise Corruption(f"commit {commit} is missing") from None
+        record = commits.parse(data, commit, what=f"commit {commit}")
+        with self._lock:
+            self._commits[commit] = record
+            while len(self._commits) > _CACHED_COMMITS:
+                self._commits.popitem(last=False)
+        return record
+
+    def has_commit(self, commit: str) -> bool:
+        """Whether a commit of this id is stored."""
+        try:
+            self.storage.size(commit_key(commit))
+        except KeyAbsent:
+            return False
+        return True
+
+    def commit_ids(self) -> list[str]:
+        """The ids of all stored commits, reachable or not, sorted."""
+        return sorted(
+            entry.key[len("commits/") : -len(".json")]
+            for entry in self.storage.list("commits/")
+            if entry.key.endswith(".json")
+        )
+
+    def manifest(self, snapshot: str) -> Manifest:
+        """Read a manifest by its snapshot id, proven. Raises Corruption where it is damaged or missing."""
+        with self._lock:
+            if snapshot in self._manifests:
+                self._manifests.move_to_end(snapshot)
+                return self._manifests[snapshot]
+        encoded, _ = self._manifest_bytes(snapshot)
+        manifest = manifests.parse(encoded, what=f"manifest {snapshot}")
+        with self._lock:
+            self._manifests[snapshot] = manifest
+            while len(self._manifests) > _CACHED_MANIFESTS:
+                self._manifests.popitem(last=False)
+        return manifest
+
+    def stored_manifest(self, snapshot: str) -> manifests.StoredManifest:
+        """A manifest's file, taken apart but not decompressed."""
+        what = f"manifest {snapshot}"
+        try:
+            return manifests.read_stored(self.storage.get(manifest_key(snapshot)), what=what)
+        except KeyAbsent:
+            raise Corruption(f"{what} is missing") from None
+
+    def _manifest_bytes(self, snapshot: str) -> tuple[bytes, int]:
+        chain: list[tuple[str, manifests.StoredManifest]] = []
+        name = snapshot
+        while name:
+            if len(chain) > manifests.MAX_DEPTH or any(name == seen for seen, _ in chain):
+                raise Corruption(f"manifest {snapshot} stands on too long a chain of others")
+            stored = self.stored_manifest(name)
+            chain.append((name, stored))
+            name = stored.base
+        encoded: bytes | None = None
+        for name, stored in reversed(chain):
+            encoded = manifests.decompress(stored, encoded, name, what=f"manifest {name}")
+        assert encoded is not None
+        return encoded, chain[0][1].depth
+
+    def manifest_file(self, manifest: Manifest, base: str | None) -> bytes:
+        """The file to store a new manifest as, against the manifest of another snapshot if given."""
+        if base is None:
+            return manifests.compress(manifest.encoded, None)
+        encoded, depth = self._manifest_bytes(base)
+        return manifests.compress(manifest.encoded, (base, encoded, depth))

@@ -1,0 +1,769 @@
+"""Verification: read all that a repository holds, and say what is damaged or missing and what it affects.
+
+The walk goes from the refs down: every entry of every ref's log, the commits and all their ancestors,
+the index files, the packs, the manifests. What is found damaged is noted and the walk goes on. Every
+object is read and its checksum computed; a deep verification also decodes every chunk that a snapshot
+names, proves its digest, and computes its Parquet statistics again.
+
+The order makes it right while others commit: whatever a ref names was durable before the ref moved,
+so index files are listed after the refs were read, and packs after the index files.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from blake3 import blake3
+
+from fsvc.engine.history import short
+from fsvc.engine.objects import checked, pack_key
+from fsvc.engine.progress import Progress, silent
+from fsvc.engine.reading import SnapshotReader, decode_group
+from fsvc.engine.refs import KINDS, RefEntry
+from fsvc.engine.store import REPOSITORY_KEY, Store, commit_key, manifest_key
+from fsvc.engine.writing import default_threads
+from fsvc.errors import Corruption, FsvcError, InvalidUse, KeyAbsent, NotFound
+from fsvc.format import commit as commits
+from fsvc.format import index, names, pack, pages, strictjson
+from fsvc.format import manifest as manifests
+from fsvc.format.canonical import ADDRESS_BYTES, Identity, identify
+from fsvc.format.commit import CommitRecord
+from fsvc.format.index import Entry, ObjectTable
+from fsvc.format.manifest import Manifest
+from fsvc.format.statistics import wrong_statistics
+from fsvc.format.stored import stored_type
+
+__all__ = ["Counts", "Damage", "Report", "verify"]
+
+_PIECE = 4 << 20
+"""Packs are read in pieces of at most this many bytes."""
+_CACHED_MANIFESTS = 4
+
+Positions = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is damaged or missing.
+
+    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref`` or ``repository``, and
+    ``name`` the thing's own name: an id, an address, a key. ``problem`` is ``missing`` or ``damaged``;
+    ``detail`` is the rest of a sentence about the thing. ``affects`` names what cannot be read, or may
+    not be what it was: snapshots as ``NAME@COMMIT (refs whose newest commit holds it)``, and refs.
+    """
+
+    kind: str
+    name: str
+    problem: str
+    detail: str
+    affects: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} is {self.problem}: {self.detail}"
+
+
+@dataclass(slots=True)
+class Counts:
+    """How much was verified. What no ref reaches is counted, and is no damage.
+
+    ``bytes`` are those of packs that were read; ``proven`` are chunks that a deep verification decoded.
+    """
+
+    ref_entries: int = 0
+    commits: int = 0
+    manifests: int = 0
+    index_files: int = 0
+    packs: int = 0
+    objects: int = 0
+    bytes: int = 0
+    proven: int = 0
+    unreferenced_commits: int = 0
+    unreferenced_manifests: int = 0
+    unreferenced_packs: int = 0
+    unreferenced_objects: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of a verification."""
+
+    damages: tuple[Damage, ...]
+    counts: Counts
+    deep: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged or missing."""
+        return not self.damages
+
+
+def verify(store: Store, deep: bool = False, progress: Progress = silent) -> Report:
+    """Verify a whole repository. Memory holds its index and a few chunks, never a pack.
+
+    Nothing that is kept in memory is trusted: everything is read from the storage again.
+    What cannot be read is in the report, however bad it is. Raises StorageError only where the store
+    cannot even be listed.
+    """
+    return _Verification(store, deep, progress).run()
+
+
+@dataclass(slots=True)
+class _Found:
+    """A damage in the making. ``snapshots`` has bit i set where the snapshot number i is affected."""
+
+    damage: Damage
+    snapshots: int = 0
+    refs: list[str] = field(default_factory=list)
+
+
+class _Catalogue:
+    """All objects of all index files as one sorted table; an address may be there several times.
+
+    An object is known here by its number; ``bad`` and ``reached`` are flags by number.
+    """
+
+    def __init__(self, tables: Sequence[ObjectTable]) -> None:
+        self.tables = tables
+        self._starts = np.cumsum([0, *(len(table) for table in tables)])
+        high = np.concatenate([np.empty(0, np.uint64), *(table.high for table in tables)])
+        low = np.concatenate([np.empty(0, np.uint64), *(table.low for table in tables)])
+        self._order = np.lexsort((low, high))
+        self._high, self._low = high[self._order], low[self._order]
+        self.bad: Flags = np.zeros(len(high), np.bool_)
+        self.reached: Flags = np.zeros(len(high), np.bool_)
+        self.proven: Flags = np.zeros(len(high), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def table_of(self, number: int) -> int:
+        """The position of the table that holds an object."""
+        return int(np.searchsorted(self._starts, number, "right")) - 1
+
+    def by_pack(self) -> dict[str, Positions]:
+        """The objects of every pack, sorted by their places in it."""
+        names = sorted({name for table in self.tables for name in table.packs})
+        known = {name: i for i, name in enumerate(names)}
+        packs = np.concatenate(
+            [
+                np.empty(0, np.int64),
+                *(
+                    np.array([known[name] for name in table.packs], np.int64)[table.pack_numbers]
+                    for table in self.tables
+                ),
+            ]
+        )
+        offsets = np.concatenate([np.empty(0, np.uint64), *(table.offsets for table in self.tables)])
+        order = np.lexsort((offsets, packs))
+        edges = np.searchsorted(packs[order], np.arange(len(names) + 1))
+        return {name: order[edges[i] : edges[i + 1]] for i, name in enumerate(names)}
+
+    def find(self, addresses: bytes) -> list[tuple[Positions, Positions]]:
+        """Where addresses are found: pairs of places in ``addresses`` and numbers, one pair per copy."""
+        high, low = index.address_words(addresses)
+        at = np.searchsorted(self._high, high, "left")
+        end = np.searchsorted(self._high, high, "right")
+        found = []
+        for step in range(int((end - at).max(initial=0))):
+            places = np.flatnonzero(at + step < end)
+            sorted_at = at[places] + step
+            same = self._low[sorted_at] == low[places]
+            if same.any():
+                found.append((places[same], self._order[sorted_at[same]]))
+        return found
+
+    def digests(self, numbers: Positions) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The digests of objects, 32 bytes a row."""
+        result = np.empty((len(numbers), 32), np.uint8)
+        table = np.searchsorted(self._starts, numbers, "right") - 1
+        for i in np.unique(table):
+            chosen = table == i
+            result[chosen] = self.tables[i].digests(numbers[chosen] - self._starts[i])
+        return result
+
+    def entry(self, number: int) -> Entry:
+        """An object's entry."""
+        table = self.table_of(number)
+        return self.tables[table].entry(number - int(self._starts[table]))
+
+
+class _Verification:
+    """One walk over a repository."""
+
+    def __init__(self, store: Store, deep: bool, progress: Progress) -> None:
+        self._store = store
+        self._storage = store.storage
+        self._deep = deep
+        self._progress = progress
+        self._counts = Counts()
+        self._found: list[_Found] = []
+        self._roots: dict[str, list[str]] = {}
+        """Commits that refs name, and by which entries."""
+        self._tips: dict[str, list[str]] = {}
+        """Commits at which refs stand now, and those refs."""
+        self._parents: dict[str, tuple[str, ...]] = {}
+        self._snapshots: dict[str, int] = {}
+        """Snapshot ids by number, in the order of commits, older ones first where that is known."""
+        self._labels: dict[str, dict[tuple[str, str], None]] = {}
+        self._tip_names: dict[tuple[str, str], list[str]] = {}
+        self._bad_objects: dict[int, _Found] = {}
+        self._bad_packs: dict[str, _Found] = {}
+        self._bad_indexes: list[_Found] = []
+        self._index_names: list[str] = []
+        self._bad_manifests: dict[str, _Found] = {}
+        self._manifests: OrderedDict[str, tuple[bytes, int]] = OrderedDict()
+        self._seen_manifests: set[str] = set()
+        self._missing: dict[bytes, _Found] = {}
+        self._catalogue = _Catalogue([])
+        self._packs: dict[str, int] = {}
+        self._checked_packs: set[str] = set()
+
+    def run(self) -> Report:
+        """All of it, in the order that the module's text gives."""
+        self._repository()
+        self._refs()
+        self._commits()
+        self._index()
+        self._all_packs()
+        self._all_snapshots()
+        self._look_for_missing()
+        self._unreferenced()
+        damages = {found.damage: None for found in map(self._finished, self._found)}
+        return Report(tuple(damages), self._counts, self._deep)
+
+    def _note(self, kind: str, name: str, problem: str, detail: str) -> _Found:
+        found = _Found(Damage(kind, name, problem, detail))
+        self._found.append(found)
+        return found
+
+    def _failed(self, kind: str, name: str, error: FsvcError) -> _Found:
+        """Note that something could not be read; an absent key is something missing."""
+        if isinstance(error, KeyAbsent):
+            return self._note(kind, name, "missing", "there is nothing in its place")
+        return self._note(kind, name, "damaged", error.message.removeprefix("it is damaged: "))
+
+    def _finished(self, found: _Found) -> _Found:
+        affected = [
+            label
+            for i, snapshot in enumerate(self._snapshots)
+            if found.snapshots >> i & 1
+            for label in self._named(snapshot)
+        ]
+        affects = tuple(dict.fromkeys([*found.refs, *affected]))
+        return replace(found, damage=replace(found.damage, affects=affects))
+
+    def _named(self, snapshot: str) -> Iterator[str]:
+        """A snapshot as NAME@COMMIT, and the refs that stand at a commit that holds it."""
+        for name, commit in self._labels[snapshot]:
+            refs = self._tip_names.get((name, snapshot))
+            yield f"{name}@{short(commit)}" + (f" ({', '.join(refs)})" if refs else "")
+
+    # -- from the repository file to commits -----------------------------------------------------
+
+    def _repository(self) -> None:
+        name = REPOSITORY_KEY
+        try:
+            info = Store(self._storage).info
+        except NotFound:
+            self._note("repository", name, "missing", "without it this is no repository")
+        except FsvcError as error:
+            self._failed("repository", name, error)
+        else:
+            if info != self._store.info:
+                self._note(
+                    "repository", name, "damaged", "it is not the one that was there when this was opened"
+                )
+
+    def _refs(self) -> None:
+        logs: dict[tuple[str, str], dict[int, str]] = {}
+        for key in sorted(entry.key for entry in self._storage.list("refs/")):
+            parts = key.split("/")
+            try:
+                name = names.unescape(parts[2])
+                sequence = int(parts[3].removesuffix(".json"))
+            except (FsvcError, ValueError, IndexError):
+                sequence = 0
+            if (
+                len(parts) != 4
+                or parts[1] not in KINDS
+                or key != f"refs/{parts[1]}/{parts[2]}/{sequence:010d}.json"
+            ):
+                self._note("ref", key, "damaged", "no entry of a ref lies in such a place")
+            else:
+                logs.setdefault((parts[1], name), {})[sequence] = key
+        for (kind, name), log in logs.items():
+            self._log(kind, name, log)
+
+    def _log(self, kind: str, name: str, log: dict[int, str]) -> None:
+        newest = max(log)
+        ref = {"heads": "branch", "tags": "tag", "pins": "pin"}[kind] + f" {name}"
+        folder = log[newest].rpartition("/")[0]
+        before = 0
+        for sequence in sorted(log):
+            if sequence > before + 1:
+                many = (
+                    f"entries {before + 1} to {sequence - 1}"
+                    if sequence > before + 2
+                    else f"entry {before + 1}"
+                )
+                key = f"{folder}/{before + 1:010d}.json"
+                self._note("ref", key, "missing", f"the log of {ref} lacks {many}").refs.append(ref)
+            before = sequence
+        for sequence, key in log.items():
+            self._counts.ref_entries += 1
+            try:
+                entry = self._entry(key)
+            except FsvcError as error:
+                damaged = self._failed("ref", key, error)
+                damaged.refs.append(ref)
+                continue
+            if entry.commit is not None:
+                self._roots.setdefault(entry.commit, []).append(ref)
+                if sequence == newest:
+                    self._tips.setdefault(entry.commit, []).append(name)
+
+    def _entry(self, key: str) -> RefEntry:
+        value = strictjson.unseal(self._storage.get(key), what="it")
+        try:
+            entry = RefEntry(**value)
+        except (InvalidUse, TypeError):
+            raise Corruption("it does not have the form of an entry") from None
+        if entry.key != key:
+            raise Corruption(f"it is another entry, {entry.key}")
+        return entry
+
+    def _commits(self) -> None:
+        stack = list(self._roots)
+        bad: dict[str, _Found] = {}
+        introduced: list[tuple[str, CommitRecord]] = []
+        while stack:
+            commit = stack.pop()
+            if commit in self._parents or commit in bad:
+                continue
+            self._counts.commits += 1
+            try:
+                record = commits.parse(self._storage.get(commit_key(commit)), commit, what="it")
+            except FsvcError as error:
+                bad[commit] = self._failed("commit", commit, error)
+                continue
+            self._parents[commit] = record.parents
+            stack.extend(record.parents)
+            for name, value in record.feature_sets.items():
+                for ref in self._tips.get(commit, ()):
+                    self._tip_names.setdefault((name, value.snapshot), []).append(ref)
+            introduced.append((commit, record))
+        # Walked from the heads down, so reversed it is about oldest first: manifests stand on older ones.
+        for commit, record in reversed(introduced):
+            for name, value in record.feature_sets.items():
+                self._snapshots.setdefault(value.snapshot, len(self._snapshots))
+                labels = self._labels.setdefault(value.snapshot, {})
+                parent_is_bad = any(parent in bad for parent in record.parents[:1])
+                if name in record.changes or parent_is_bad or not labels:
+                    labels[name, commit] = None
+        for commit, found in bad.items():
+            found.refs += self._refs_above(commit)
+
+    def _refs_above(self, commit: str) -> list[str]:
+        """The refs whose history holds a commit."""
+        children: dict[str, list[str]] = {}
+        for child, parents in self._parents.items():
+            for parent in parents:
+                children.setdefault(parent, []).append(child)
+        seen = {commit}
+        stack = [commit]
+        refs: dict[str, None] = {}
+        while stack:
+            current = stack.pop()
+            refs.update(dict.fromkeys(self._roots.get(current, ())))
+            fresh = [child for child in children.get(current, ()) if child not in seen]
+            seen.update(fresh)
+            stack.extend(fresh)
+        return sorted(refs)
+
+    # -- index files and packs -------------------------------------------------------------------
+
+    def _index(self) -> None:
+        tables = []
+        for key in sorted(entry.key for entry in self._storage.list("index/") if entry.key.endswith(".idx")):
+            self._counts.index_files += 1
+            name = key[len("index/") : -len(".idx")]
+            try:
+                data = self._storage.get(key)
+                table = ObjectTable(data, what="it")
+                if len(table) and int(table.pack_numbers.max()) >= len(table.packs):
+                    raise Corruption("it places objects in a pack that it does not name")
+            except FsvcError as error:
+                self._bad_indexes.append(self._failed("index", name, error))
+                continue
+            if index.table_id(data) != name:
+                self._bad_indexes.append(
+                    self._note("index", name, "damaged", "its content does not have this id")
+                )
+            self._index_names.append(name)
+            tables.append(table)
+        self._catalogue = _Catalogue(tables)
+
+    def _all_packs(self) -> None:
+        self._packs = {
+            entry.key[len("packs/") : -len(".pack")]: entry.size
+            for entry in self._storage.list("packs/")
+            if entry.key.endswith(".pack")
+        }
+        objects = self._catalogue.by_pack()
+        total = sum(self._packs.get(name, 0) for name in objects)
+        for name, numbers in objects.items():
+            self._pack(name, numbers)
+            self._progress("packs", self._counts.bytes, total)
+
+    def _pack(self, name: str, numbers: Positions) -> None:
+        """Read a whole pack once: its own name, its trailer, and the objects that index files place in it.
+
+        ``numbers`` are those objects, by their places in the pack.
+        """
+        self._checked_packs.add(name)
+        self._counts.packs += 1
+        key = pack_key(name)
+        try:
+            size = self._storage.size(key)
+        except FsvcError as error:
+            found = self._bad_packs[name] = self._failed("pack", name, error)
+            for number in numbers.tolist():
+                self._bad_object(number, found)
+            return
+        problems: list[str] = []
+        own: dict[bytes, Entry] | None = None
+        try:
+            own = {
+                entry.address: replace(entry, pack=name)
+                for entry in read_trailer(self._store, name, size).entries()
+            }
+        except FsvcError as error:
+            problems.append(error.message)
+        whole = blake3()
+        done = bad = 0
+        disagreeing: dict[str, str] = {}
+        try:
+            for number in numbers.tolist():
+                try:
+                    entry = self._catalogue.entry(number)
+                except Corruption as error:
+                    self._bad_object(number, self._failed("index", self._index_of(number), error))
+                    continue
+                if own is not None and own.get(entry.address) != entry:
+                    disagreeing.setdefault(self._index_of(number), entry.address.hex())
+                if done <= entry.offset <= size - entry.length:
+                    for piece in self._pieces(key, done, entry.offset):
+                        whole.update(piece)
+                    done = entry.offset + entry.length
+                    bad += not self._object(number, entry, size, whole)
+                else:  # another index file names the same object, or this one is wrong
+                    bad += not self._object(number, entry, size, None)
+            for piece in self._pieces(key, done, size):
+                whole.update(piece)
+            if whole.hexdigest() != name:
+                problems.append(
+                    "its content does not have this id"
+                    + (f"; {bad} of its objects are damaged" if bad else "")
+                )
+        except FsvcError as error:
+            problems.append(error.message)
+        if problems:
+            self._bad_packs[name] = self._note("pack", name, "damaged", "; ".join(problems))
+        for file, address in disagreeing.items():
+            self._bad_indexes.append(
+                self._note(
+                    "index",
+                    file,
+                    "damaged",
+                    f"it does not agree with the trailer of pack {name} about object {address}",
+                )
+            )
+
+    def _index_of(self, number: int) -> str:
+        """The index file that names an object."""
+        return self._index_names[self._catalogue.table_of(number)]
+
+    def _pieces(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        while start < end:
+            length = min(_PIECE, end - start)
+            yield self._storage.get_range(key, start, length)
+            self._counts.bytes += length
+            start += length
+
+    def _object(self, number: int, entry: Entry, size: int, whole: Any) -> bool:
+        """Whether an object is what its checksum says; its bytes go into the pack's hash on the way."""
+        self._counts.objects += 1
+        address = entry.address.hex()
+        where = f"at {entry.offset:,} in pack {entry.pack}"
+        if entry.offset + entry.length > size:
+            self._bad_object(
+                number, self._note("object", address, "missing", f"its place is {where}, which is shorter")
+            )
+            return False
+
+        def parts() -> Iterator[bytes]:
+            for piece in self._pieces(pack_key(entry.pack), entry.offset, entry.offset + entry.length):
+                if whole is not None:
+                    whole.update(piece)
+                yield piece
+
+        try:
+            if index.checksum(entry.address, entry.digest, entry.meta, parts()) != entry.checksum:
+                raise Corruption("its checksum does not match")
+            if sum(leaf.length for leaf in index.unpack_meta(entry.meta)) != entry.length:
+                raise Corruption("its metadata contradict its length")
+        except Corruption as error:
+            self._bad_object(number, self._note("object", address, "damaged", f"{error.message} ({where})"))
+            return False
+        return True
+
+    def _bad_object(self, number: int, found: _Found) -> None:
+        self._catalogue.bad[number] = True
+        self._bad_objects[number] = found
+
+    # -- manifests and what they name ------------------------------------------------------------
+
+    def _all_snapshots(self) -> None:
+        total = len(self._snapshots)
+        with ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-verify") as pool:
+            for snapshot, number in self._snapshots.items():
+                encoded = self._encoded(snapshot, 1 << number)
+                if encoded is not None:
+                    try:
+                        manifest = manifests.parse(encoded, what="it")
+                    except FsvcError as error:
+                        self._bad_manifest(snapshot, error, 1 << number)
+                    else:
+                        self._snapshot(manifest, 1 << number, pool)
+                self._progress("snapshots", number + 1, total)
+
+    def _bad_manifest(self, name: str, error: FsvcError, affected: int) -> None:
+        found = self._bad_manifests.get(name)
+        if found is None:
+            found = self._bad_manifests[name] = self._failed("manifest", name, error)
+        found.snapshots |= affected
+
+    def _encoded(self, snapshot: str, affected: int) -> bytes | None:
+        """The canonical bytes of a manifest; None where it, or one that it stands on, is noted as damaged."""
+        chain: list[tuple[str, manifests.StoredManifest]] = []
+        name = snapshot
+        base: tuple[bytes, int] | None = None
+        while name:
+            if name in self._bad_manifests:
+                self._bad_manifests[name].snapshots |= affected
+                return None
+            base = self._manifests.get(name)
+            if base is not None:
+                break
+            if len(chain) > manifests.MAX_DEPTH or any(name == other for other, _ in chain):
+                self._bad_manifest(snapshot, Corruption("it stands on too long a chain of others"), affected)
+                return None
+            if name not in self._seen_manifests:
+                self._seen_manifests.add(name)
+                self._counts.manifests += 1
+            try:
+                stored = manifests.read_stored(self._storage.get(manifest_key(name)), what="it")
+            except FsvcError as error:
+                self._bad_manifest(name, error, affected)
+                return None
+            chain.append((name, stored))
+            name = stored.base
+        for link, stored in reversed(chain):
+            try:
+                if stored.depth != (0 if base is None else base[1] + 1):
+                    raise Corruption("it declares another depth than it has")
+                encoded = manifests.decompress(stored, None if base is None else base[0], link, what="it")
+            except FsvcError as error:
+                self._bad_manifest(link, error, affected)
+                return None
+            base = (encoded, stored.depth)
+            self._manifests[link] = base
+            while len(self._manifests) > _CACHED_MANIFESTS:
+                self._manifests.popitem(last=False)
+        assert base is not None
+        return base[0]
+
+    def _snapshot(self, manifest: Manifest, affected: int, pool: ThreadPoolExecutor) -> None:
+        """Look up all objects of a snapshot; note those that are damaged, others', or nowhere."""
+        chunks = manifest.chunks.reshape(-1, manifest.chunks.shape[-1])
+        extra = b"".join(identity.address + identity.digest for identity in manifest.categories)
+        wanted = np.concatenate([chunks, np.frombuffer(extra, np.uint8).reshape(-1, chunks.shape[-1])])
+        numbers = np.full(len(wanted), -1, np.int64)
+        for places, found in self._catalogue.find(np.ascontiguousarray(wanted[:, :ADDRESS_BYTES]).tobytes()):
+            fresh = numbers[places] < 0
+            numbers[places[fresh]] = found[fresh]
+            self._catalogue.reached[found] = True
+            bad = self._catalogue.bad[found]
+            for place, number in zip(places[bad].tolist(), found[bad].tolist(), strict=True):
+                self._affect(self._bad_objects[number], manifest, place, affected)
+        there = np.flatnonzero(numbers >= 0)
+        other = (self._catalogue.digests(numbers[there]) != wanted[there, ADDRESS_BYTES:]).any(axis=1)
+        for place in there[other].tolist():
+            number = int(numbers[place])
+            if number not in self._bad_objects:
+                address = wanted[place, :ADDRESS_BYTES].tobytes().hex()
+                self._bad_object(
+                    number,
+                    self._note("object", address, "damaged", "what is stored is not what snapshots name"),
+                )
+            self._affect(self._bad_objects[number], manifest, place, affected)
+        for place in np.flatnonzero(numbers < 0).tolist():
+            nowhere = wanted[place, :ADDRESS_BYTES].tobytes()
+            if nowhere not in self._missing:
+                # Whether it is really missing is found out when all are known; see _look_for_missing.
+                self._missing[nowhere] = _Found(
+                    Damage("object", nowhere.hex(), "missing", "no index file names it")
+                )
+            self._affect(self._missing[nowhere], manifest, place, affected)
+        if self._deep:
+            self._prove(manifest, numbers, affected, pool)
+
+    def _affect(self, found: _Found, manifest: Manifest, place: int, affected: int) -> None:
+        """Note whom a damage affects, and the first time also where in the table it is."""
+        if found.snapshots == 0 and found.damage.kind == "object":
+            found.damage = replace(
+                found.damage, detail=f"{found.damage.detail}; {self._place(manifest, place)}"
+            )
+        found.snapshots |= affected
+
+    def _place(self, manifest: Manifest, place: int) -> str:
+        """Where in its table the object at a place of a manifest's list stands."""
+        groups = len(manifest.rows)
+        if place < len(manifest.schema) * groups:
+            return SnapshotReader(self._store.objects, manifest).place(*divmod(place, groups))
+        path = list(manifest.category_types)[place - len(manifest.schema) * groups]
+        return f"the categories of column {path!r}"
+
+    # -- deep ------------------------------------------------------------------------------------
+
+    def _prove(self, manifest: Manifest, numbers: Positions, affected: int, pool: ThreadPoolExecutor) -> None:
+        """Decode the chunks of a snapshot that no snapshot before it had."""
+        groups = len(manifest.rows)
+        wanted: list[tuple[int, int, pa.Field, Identity, int | None]] = []
+        for place, number in enumerate(numbers.tolist()):
+            if number < 0 or self._catalogue.bad[number] or self._catalogue.proven[number]:
+                continue
+            self._catalogue.proven[number] = True
+            column, group = divmod(place, groups) if groups else (0, 0)
+            if place < len(manifest.schema) * groups:
+                kept = manifest.stored_fields[column]
+                wanted.append((place, number, kept, manifest.identity(column, group), manifest.rows[group]))
+            else:
+                at = place - len(manifest.schema) * groups
+                kept = pa.field(
+                    "categories", stored_type(list(manifest.category_types.values())[at].value_type), False
+                )
+                wanted.append((place, number, kept, manifest.categories[at], None))
+        # A few at a time, so that memory holds a few chunks however wide the table is.
+        step = default_threads() * 4
+        for first in range(0, len(wanted), step):
+            some = wanted[first : first + step]
+            for (place, number, *_), problem in zip(some, pool.map(self._prove_one, some), strict=True):
+                self._counts.proven += 1
+                if problem is not None:
+                    address = self._catalogue.entry(number).address.hex()
+                    self._bad_object(number, self._note("object", address, "damaged", problem))
+                    self._affect(self._bad_objects[number], manifest, place, affected)
+
+    def _prove_one(self, wanted: tuple[int, int, pa.Field, Identity, int | None]) -> str | None:
+        """What is wrong with the content of one chunk, None where it is proven."""
+        _, number, kept, identity, rows = wanted
+        entry = self._catalogue.entry(number)
+        try:
+            data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
+            chunk = checked(entry, data)
+            if rows is None:
+                rows = sum(leaf.num_values for leaf in chunk.leaves[:1])
+            named = pa.field("c0", kept.type, kept.nullable)
+            schema = pages.parquet_schema(pa.schema([named]))
+            array = decode_group(schema, rows, [chunk], [named], "it")[0]
+            if identify(array, named) != identity:
+                return "its digest does not match what it holds"
+            return wrong_statistics(chunk.leaves, array)
+        except FsvcError as error:
+            return error.message
+
+    # -- what is nowhere, and what nobody needs --------------------------------------------------
+
+    def _look_for_missing(self) -> None:
+        """Look for objects that no index file names in the packs' own trailers."""
+        remaining = dict(self._missing)
+        lost = 0
+        for name in sorted(self._packs) if remaining else ():
+            try:
+                trailer = read_trailer(self._store, name, self._storage.size(pack_key(name)))
+            except FsvcError:
+                if name not in self._checked_packs:
+                    self._pack(name, np.empty(0, np.int64))
+                continue
+            addresses = list(remaining)
+            at = trailer.find(*index.address_words(b"".join(addresses))) if addresses else []
+            entries = {
+                address: replace(trailer.entry(position), pack=name)
+                for address, position in zip(addresses, map(int, at), strict=True)
+                if position >= 0
+            }
+            if not entries:
+                continue
+            if name not in self._checked_packs:
+                self._pack(name, np.empty(0, np.int64))
+            mask = 0
+            for address, entry in entries.items():
+                missing = remaining.pop(address)
+                mask |= missing.snapshots
+                try:
+                    checked(entry, self._storage.get_range(pack_key(name), entry.offset, entry.length))
+                except FsvcError as error:
+                    self._note(
+                        "object", address.hex(), "damaged", error.message
+                    ).snapshots = missing.snapshots
+            lost |= mask
+            self._note(
+                "index",
+                f"of pack {name}",
+                "missing",
+                f"no index file names {len(entries)} objects of the pack, which is there; the index can be rebuilt from it",
+            ).snapshots = mask
+        for bad in self._bad_indexes:
+            bad.snapshots |= lost
+        for number, found in self._bad_objects.items():
+            entry = self._catalogue.entry(number)
+            if entry.pack in self._bad_packs:
+                self._bad_packs[entry.pack].snapshots |= found.snapshots
+        self._found += remaining.values()
+
+    def _unreferenced(self) -> None:
+        counts = self._counts
+        for prefix, suffix, known in (
+            ("commits/", ".json", self._parents),
+            ("manifests/", ".man", self._seen_manifests),
+            ("packs/", ".pack", self._checked_packs),
+        ):
+            number = sum(
+                entry.key[len(prefix) : -len(suffix)] not in known
+                for entry in self._storage.list(prefix)
+                if entry.key.endswith(suffix)
+            )
+            setattr(counts, f"unreferenced_{prefix[:-1]}", number)
+        counts.unreferenced_objects = int((~self._catalogue.reached).sum())
+
+
+def read_trailer(store: Store, name: str, size: int) -> ObjectTable:
+    """The table of objects that a pack of ``size`` bytes carries itself. Raises Corruption."""
+    key = pack_key(name)
+    if size < len(pack.MAGIC) + pack.FOOTER_BYTES:
+        raise Corruption("it is truncated")
+    length = pack.trailer_length(
+        store.storage.get_range(key, size - pack.FOOTER_BYTES, pack.FOOTER_BYTES), what="it"
+    )
+    start = size - pack.FOOTER_BYTES - length
+    if start < len(pack.MAGIC):
+        raise Corruption("its trailer is declared to be longer than the pack")
+    return pack.read_trailer(store.storage.get_range(key, start, length), what="it")

@@ -1,0 +1,159 @@
+"""Virtual Parquet files: a footer around stored column chunks, served or copied without decoding.
+
+In a *virtual* file chunks have addresses far apart, so that a reader that merges neighbouring reads
+touches exactly the columns it wants; a *compact* file is the same without gaps, for writing to disk.
+Reads are checked: an object's checksum is verified before any of its bytes is handed out.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from fsvc.engine.objects import Objects
+from fsvc.engine.reading import SnapshotReader
+from fsvc.engine.writing import default_threads
+from fsvc.format import footer, pages
+from fsvc.format.categories import CATEGORIES_KEY, encode_categories
+from fsvc.format.index import Entry, unpack_meta
+from fsvc.format.stored import annotated_field
+
+__all__ = ["Layout", "VirtualFile", "compact_parts", "layout"]
+
+GAP = 1 << 20
+"""Unused addresses between chunks of a virtual file, in bytes: more than any reader bridges."""
+_CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies in a Parquet file: the objects by ascending offset, and the footer.
+
+    ``starts[i]`` is the offset of ``entries[i]``, in bytes; the footer begins at ``footer_start``.
+    """
+
+    starts: tuple[int, ...]
+    entries: tuple[Entry, ...]
+    footer_start: int
+    footer: bytes
+
+    @property
+    def size(self) -> int:
+        """The size of the file in bytes."""
+        return self.footer_start + len(self.footer)
+
+
+def layout(reader: SnapshotReader, columns: Sequence[str] | None = None, *, gap: int = GAP) -> Layout:
+    """Lay a snapshot's columns out as a Parquet file, group by group."""
+    numbers = reader.column_numbers(columns)
+    manifest = reader.manifest
+    schema = reader.schema(numbers)
+    entries = reader.entries(numbers)
+    metas: dict[bytes, tuple[footer.LeafMeta, ...]] = {}
+    position = len(footer.MAGIC)
+    starts: list[int] = []
+    placed: list[Entry] = []
+    groups = []
+    for group, rows in enumerate(manifest.rows):
+        leaves = []
+        for column in entries:
+            entry = column[group]
+            meta = metas.get(entry.address)
+            if meta is None:
+                meta = metas[entry.address] = unpack_meta(entry.meta)
+            starts.append(position)
+            placed.append(entry)
+            at = position
+            for leaf in meta:
+                leaves.append((leaf, at))
+                at += leaf.length
+            position += entry.length + gap
+        groups.append(footer.RowGroup(rows, leaves))
+    annotated = pa.schema([annotated_field(schema.field(i)) for i in range(len(schema))])
+    metadata = list((schema.metadata or {}).items())
+    if len(numbers):
+        metadata.append((b"ARROW:schema", base64.b64encode(schema.serialize())))
+    categories = reader.categories(numbers)
+    if categories:
+        metadata.append((CATEGORIES_KEY, encode_categories(categories)))
+    end = footer.write_footer(pages.parquet_schema(annotated), groups, metadata)
+    return Layout(tuple(starts), tuple(placed), position, end)
+
+
+class VirtualFile:
+    """A laid-out snapshot to read from at any place, as readers of files do. Safe for threads."""
+
+    def __init__(self, objects: Objects, where: Layout) -> None:
+        self._objects = objects
+        self._layout = where
+        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._cached = 0
+        self._lock = threading.Lock()
+        self.size = where.size
+
+    def read_at(self, position: int, length: int) -> bytes:
+        """The bytes of a range, cut off at the end of the file; addresses that hold nothing are zero."""
+        end = min(position + length, self.size)
+        if end <= position:
+            return b""
+        where = self._layout
+        i = max(0, bisect_right(where.starts, position) - 1)
+        if i < len(where.starts):
+            start = where.starts[i]
+            if start <= position and end <= start + where.entries[i].length:
+                data = self._object(i)
+                return data if end - position == len(data) else data[position - start : end - start]
+        if position >= where.footer_start:
+            return where.footer[position - where.footer_start : end - where.footer_start]
+        out = bytearray(end - position)
+        if position < len(footer.MAGIC):
+            self._place(out, position, 0, footer.MAGIC)
+        while i < len(where.starts) and where.starts[i] < end:
+            if where.starts[i] + where.entries[i].length > position:
+                self._place(out, position, where.starts[i], self._object(i))
+            i += 1
+        if end > where.footer_start:
+            self._place(out, position, where.footer_start, where.footer)
+        return bytes(out)
+
+    @staticmethod
+    def _place(out: bytearray, position: int, start: int, data: bytes) -> None:
+        """Copy what of ``data`` (at ``start`` of the file) falls into ``out`` (at ``position``)."""
+        first = max(position, start)
+        last = min(position + len(out), start + len(data))
+        if first < last:
+            out[first - position : last - position] = data[first - start : last - start]
+
+    def _object(self, i: int) -> bytes:
+        with self._lock:
+            data = self._cache.get(i)
+            if data is not None:
+                self._cache.move_to_end(i)
+                return data
+        chunk = self._objects.read(self._layout.entries[i])
+        data = bytes(chunk.pages[0]) if len(chunk.pages) == 1 else b"".join(chunk.pages)
+        with self._lock:
+            if i not in self._cache:
+                self._cache[i] = data
+                self._cached += len(data)
+                while self._cached > _CACHE_BYTES and len(self._cache) > 1:
+                    self._cached -= len(self._cache.popitem(last=False)[1])
+        return data
+
+
+def compact_parts(objects: Objects, where: Layout) -> Iterator[bytes | memoryview]:
+    """The bytes of a layout without gaps, in order, to be written one after the other."""
+    yield footer.MAGIC
+    with ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-copy") as pool:
+        step = 64
+        for first in range(0, len(where.entries), step):
+            for chunk in pool.map(objects.read, where.entries[first : first + step]):
+                yield from chunk.pages
+    yield where.footer

@@ -1,0 +1,475 @@
+"""Tables to snapshots: cut rows into groups, identify every chunk, encode and store the new ones.
+
+Rows stream through: a group is cut off the stream, handed to a thread that brings its columns into
+stored form, hashes them, looks them up and encodes what is new in one writer call, and is forgotten.
+At most a few groups are in memory at a time, however large the table is.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fsvc.engine.keys import KeyCheck, null_key
+from fsvc.engine.objects import Objects, PackWriter
+from fsvc.engine.progress import Progress, silent
+from fsvc.errors import UnsupportedData
+from fsvc.format import pages, schema as schemas
+from fsvc.format.canonical import Identity, identify
+from fsvc.format.categories import child_path, dictionaries, dictionary_types
+from fsvc.format.cutting import Cutter, cut_parameters
+from fsvc.format.index import Entry, unpack_meta
+from fsvc.format.manifest import Manifest
+from fsvc.format.pages import Encoding
+from fsvc.format.rowvalues import row_hashes, total_row_bytes
+from fsvc.format.stored import comparable, from_stored, stored_field, to_stored
+
+__all__ = ["NewObjects", "Written", "default_threads", "write_snapshot"]
+
+
+def default_threads() -> int:
+    """How many threads work on groups at once unless told."""
+    return max(2, min(8, os.cpu_count() or 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A snapshot that was written: its manifest, and how much of it was new to the store.
+
+    ``new_bytes`` are bytes of objects, without indexes and manifest.
+    """
+
+    manifest: Manifest
+    chunks: int
+    new_chunks: int
+    new_bytes: int
+
+
+class NewObjects:
+    """Where the chunks of a commit go: known ones are found, new ones put into packs, each once.
+
+    Shared by all snapshots of one commit. Safe for threads.
+    """
+
+    def __init__(self, objects: Objects, packs: PackWriter) -> None:
+        self._objects = objects
+        self._packs = packs
+        self._claimed: dict[bytes, bytes] = {}
+        self._lock = threading.Lock()
+        self.reused_packs: set[str] = set()
+
+    def claim(self, identities: Sequence[Identity], names: Sequence[str]) -> list[bool]:
+        """For each chunk, whether the caller has to store it; nobody else will be told to.
+
+        Raises UnsupportedData where another chunk with the same address but another digest is known.
+        """
+        found = self._objects.lookup(b"".join(identity.address for identity in identities))
+        wanted = []
+        with self._lock:
+            for i, identity in enumerate(identities):
+                entry = found[i]
+                if entry is None:
+                    digest = self._claimed.setdefault(identity.address, identity.digest)
+                    wanted.append(digest is identity.digest)
+                else:
+                    digest = entry.digest
+                    self.reused_packs.add(entry.pack)
+                    wanted.append(False)
+                if digest != identity.digest:
+                    raise UnsupportedData(
+                        f"column {names[i]!r} holds a run of rows whose address {identity.address.hex()} belongs to"
+                        " other data in this repository: a forged hash collision; it cannot be stored"
+                    )
+        return wanted
+
+    def add(self, identity: Identity, chunk: pages.ChunkPages) -> None:
+        """Store a claimed chunk."""
+        self._packs.add(identity, chunk)
+
+    def fetch(self, identity: Identity) -> pages.ChunkPages:
+        """Read a chunk back, new or old."""
+        chunk = self._packs.read(identity)
+        if chunk is not None:
+            return chunk
+        entry = self._objects.find(identity.address)[0]
+        assert entry is not None
+        return self._objects.read(entry)
+
+    def known(self, identity: Identity) -> Entry | None:
+        """The stored object of an identity, if there is one."""
+        return self._objects.lookup(identity.address)[0]
+
+    @property
+    def bytes_added(self) -> int:
+        """Bytes of objects that were new so far."""
+        return self._packs.bytes_added
+
+
+class _Encodings:
+    """The encoding of each column: the parent's, else the best on the first chunk that is new."""
+
+    def __init__(self, fields: Sequence[pa.Field], hints: dict[int, Encoding]) -> None:
+        self._fields = fields
+        self._chosen = dict(hints)
+        self._lock = threading.Lock()
+
+    def of(self, columns: Sequence[int], arrays: Sequence[pa.Array]) -> list[Encoding]:
+        with self._lock:
+            fresh = [i for i, column in enumerate(columns) if column not in self._chosen]
+            if fresh:
+                chosen = pages.choose_encodings(
+                    [arrays[i] for i in fresh], [self._fields[columns[i]] for i in fresh]
+                )
+                self._chosen.update({columns[i]: found for i, found in zip(fresh, chosen, strict=True)})
+            return [self._chosen[column] for column in columns]
+
+
+class _CategoryList:
+    """The categories of one dictionary type, over all batches: in order of appearance, none twice."""
+
+    def __init__(self, kind: pa.DictionaryType, path: str) -> None:
+        self.values = pa.array([], kind.value_type)
+        self._kind = kind
+        self._column = path
+        self._seen: pa.Array | None = None
+
+    def add(self, values: pa.Array) -> None:
+        if self._seen is not None and (values is self._seen or values.equals(self._seen)):
+            return
+        if values.null_count:
+            raise UnsupportedData(
+                f"column {self._column!r} has a null among its categories",
+                hint="make the value null, not the category",
+            )
+        bits = comparable(values)
+        if len(pc.unique(bits)) != len(bits):
+            raise UnsupportedData(f"column {self._column!r} has the same category twice")
+        self._seen = values
+        if len(self.values) == 0:
+            self.values = values
+            return
+        fresh = pc.indices_nonzero(pc.invert(pc.is_in(bits, value_set=comparable(self.values))))
+        if len(fresh):
+            merged = pa.concat_arrays([to_stored(self.values, ""), to_stored(values, "").take(fresh)])
+            self.values = from_stored(merged, self._kind.value_type, {}, "")
+        width = self._kind.index_type.bit_width - pa.types.is_signed_integer(self._kind.index_type)
+        if len(self.values) > 1 << width:
+            raise UnsupportedData(
+                f"column {self._column!r} has more categories in all than {self._kind.index_type} can number",
+                hint="use wider indices",
+            )
+
+
+@dataclass
+class _Group:
+    number: int
+    first_row: int
+    rows: int
+    columns: list[list[pa.Array]]
+    hashes: np.ndarray[Any, np.dtype[np.uint64]] | None
+
+
+class _Grouper:
+    """Cuts a stream of record batches into groups, and collects categories on the way."""
+
+    def __init__(self, schema: pa.Schema, key: tuple[str, ...]) -> None:
+        self.cut = cut_parameters(schema, key)
+        self.categories = {path: _CategoryList(kind, path) for path, kind in dictionary_types(schema).items()}
+        self._with_categories = [i for i, field in enumerate(schema) if dictionary_types(pa.schema([field]))]
+        self._schema = schema
+        self._cut_columns = [schema.get_field_index(name) for name in self.cut.columns]
+        self._keep_hashes = bool(key)
+
+    def groups(self, batches: Iterable[pa.RecordBatch]) -> Iterator[_Group]:
+        cutter = Cutter(self.cut)
+        width = len(self._schema)
+        pending: list[list[pa.Array]] = [[] for _ in range(width)]
+        pending_hashes: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
+        number = first = position = 0
+
+        def emit(end: int) -> _Group:
+            nonlocal pending, pending_hashes, number, first
+            hashes = np.concatenate(pending_hashes) if pending_hashes else None
+            group = _Group(number, first, end - first, pending, hashes)
+            pending, pending_hashes = [[] for _ in range(width)], []
+            number, first = number + 1, end
+            return group
+
+        for batch in batches:
+            rows = batch.num_rows
+            columns = batch.columns
+            for i in self._with_categories:
+                for path, values in dictionaries(columns[i], child_path("", self._schema.field(i).name)):
+                    self.categories[path].add(values)
+            if rows == 0:
+                continue
+            hashes = row_hashes([columns[i] for i in self._cut_columns]) if self._cut_columns else None
+            start = 0
+
+            def take(stop: int) -> None:
+                nonlocal start
+                for i, column in enumerate(columns):
+                    pending[i].append(column.slice(start, stop - start))
+                if hashes is not None and self._keep_hashes:
+                    pending_hashes.append(hashes[start:stop])
+                start = stop
+
+            for end in cutter.find(rows, hashes, total_row_bytes(columns)):
+                take(end - position)
+                yield emit(end)
+            if start < rows:
+                take(rows)
+            position += rows
+        if position > first:
+            yield emit(position)
+
+
+def write_snapshot(
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    key: Sequence[str] = (),
+    sink: NewObjects | None = None,
+    parent: Manifest | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+    total_rows: int | None = None,
+    name: str = "table",
+) -> Written:
+    """Write a table as a snapshot: its chunks to ``sink``, its manifest to the caller.
+
+    Without a sink only the identity is computed. ``parent`` is the feature set's snapshot in the
+    parent commit: its keys need no second check, its encodings are kept. What comes out is a pure
+    function of the table and the key.
+
+    Raises UnsupportedData for what cannot be kept, KeyViolation for a key that is none.
+    """
+    schema = schemas.normalise(schema)
+    schemas.check(schema)
+    key = tuple(key)
+    grouper = _Grouper(schema, key)
+    job = _Job(schema, key, sink, parent)
+    before = sink.bytes_added if sink is not None else 0
+    workers = threads or default_threads()
+    done = 0
+    results: list[_GroupResult] = []
+    with ThreadPoolExecutor(workers, thread_name_prefix="fsvc-group") as pool:
+        running: deque[Future[_GroupResult]] = deque()
+
+        def settle() -> None:
+            nonlocal done
+            result = running.popleft().result()
+            job.check_key(result)
+            results.append(result)
+            done += result.rows
+            progress(name, done, total_rows)
+
+        try:
+            for group in grouper.groups(batches):
+                while len(running) > workers:
+                    settle()
+                running.append(pool.submit(job.run, group))
+            while running:
+                settle()
+        except BaseException:
+            for future in running:
+                future.cancel()
+            raise
+    categories = [job.store_categories(found.values, path) for path, found in grouper.categories.items()]
+    chunks = np.frombuffer(
+        b"".join(
+            result.identities[column].address + result.identities[column].digest
+            for column in range(len(schema))
+            for result in results
+        ),
+        np.uint8,
+    ).reshape(len(schema), len(results), 48)
+    manifest = Manifest(
+        schema, key, grouper.cut, tuple(result.rows for result in results), chunks, tuple(categories)
+    )
+    job.finish_key_check(manifest)
+    return Written(
+        manifest,
+        chunks=chunks.shape[0] * chunks.shape[1],
+        new_chunks=sum(result.new for result in results),
+        new_bytes=sink.bytes_added - before if sink is not None else 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupResult:
+    number: int
+    rows: int
+    identities: list[Identity]
+    new: int
+    hashes: np.ndarray[Any, np.dtype[np.uint64]] | None
+    key_columns: tuple[pa.Array, ...]
+
+
+class _Spill:
+    """The key columns of each group in a temporary file without a name, as an Arrow stream apiece."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="fsvc-")  # noqa: SIM115 - lives as long as the check
+        self._starts: list[int] = []
+
+    def add(self, columns: Sequence[pa.Array]) -> None:
+        self._starts.append(self._file.seek(0, os.SEEK_END))
+        batch = pa.RecordBatch.from_arrays(list(columns), [f"c{i}" for i in range(len(columns))])
+        with pa.ipc.new_stream(pa.PythonFile(self._file, "w"), batch.schema) as writer:
+            writer.write_batch(batch)
+
+    def read(self, group: int) -> list[pa.Array]:
+        self._file.seek(self._starts[group])
+        with pa.ipc.open_stream(pa.PythonFile(self._file, "r")) as reader:
+            columns: list[pa.Array] = reader.read_next_batch().columns
+        return columns
+
+
+class _Job:
+    """What the groups of one snapshot share."""
+
+    def __init__(
+        self, schema: pa.Schema, key: tuple[str, ...], sink: NewObjects | None, parent: Manifest | None
+    ) -> None:
+        self._schema = schema
+        self._fields = [stored_field(field) for field in schema]
+        self._sink = sink
+        self._key = key
+        self._key_columns = [schema.get_field_index(column) for column in key]
+        self._encodings = _Encodings(self._fields, self._hints(parent))
+        self._check = KeyCheck(key) if key else None
+        self._known_keys = self._parent_keys(parent)
+        # Without a sink the key columns cannot be read back, so they are kept aside for the check.
+        self._spilled = _Spill() if key and sink is None else None
+
+    def _hints(self, parent: Manifest | None) -> dict[int, Encoding]:
+        """The encodings that the parent's columns of the same name were stored with."""
+        hints: dict[int, Encoding] = {}
+        if self._sink is None or parent is None or not parent.rows:
+            return hints
+        for i, field in enumerate(self._schema):
+            column = parent.schema.get_field_index(field.name)
+            if column < 0 or parent.schema.field(column).type != field.type:
+                continue
+            entry = self._sink.known(parent.identity(column, 0))
+            if entry is not None:
+                hints[i] = pages.remembered_encoding(unpack_meta(entry.meta))
+        return hints
+
+    def _parent_keys(self, parent: Manifest | None) -> set[bytes]:
+        """The key chunks of the parent's groups: rows of one such group are known to be unique."""
+        if parent is None or not self._key or parent.key != self._key:
+            return set()
+        columns = [parent.schema.get_field_index(column) for column in self._key]
+        if any(
+            parent.schema.field(theirs).type != self._schema.field(ours).type
+            for theirs, ours in zip(columns, self._key_columns, strict=True)
+        ):
+            return set()
+        return {
+            b"".join(parent.chunks[column, group].tobytes() for column in columns)
+            for group in range(len(parent.rows))
+        }
+
+    def run(self, group: _Group) -> _GroupResult:
+        arrays = []
+        for pieces, field, kept in zip(group.columns, self._schema, self._fields, strict=True):
+            parts = [to_stored(piece, field.name) for piece in pieces]
+            array = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+            if array.type != kept.type:
+                array = array.cast(kept.type)
+            arrays.append(array)
+        key_columns = tuple(arrays[i] for i in self._key_columns)
+        if key_columns:
+            null_key(key_columns, self._key, group.first_row)
+        identities = [identify(array, field) for array, field in zip(arrays, self._fields, strict=True)]
+        new = self._store(arrays, identities) if self._sink is not None else 0
+        return _GroupResult(group.number, group.rows, identities, new, group.hashes, key_columns)
+
+    def _store(self, arrays: list[pa.Array], identities: list[Identity]) -> int:
+        assert self._sink is not None
+        wanted = self._sink.claim(identities, self._schema.names)
+        columns = [i for i, want in enumerate(wanted) if want]
+        fresh = [arrays[i] for i in columns]
+        for i, array in zip(columns, fresh, strict=True):
+            check_text(array, self._schema.field(i).name)
+        chunks = pages.encode(fresh, [self._fields[i] for i in columns], self._encodings.of(columns, fresh))
+        for i, chunk in zip(columns, chunks, strict=True):
+            self._sink.add(identities[i], chunk)
+        return len(columns)
+
+    def check_key(self, result: _GroupResult) -> None:
+        """Take a group's key hashes in. A group that the parent has too is known, the first time."""
+        if self._check is None:
+            return
+        name = b"".join(
+            result.identities[i].address + result.identities[i].digest for i in self._key_columns
+        )
+        known = name in self._known_keys
+        self._known_keys.discard(name)
+        assert result.hashes is not None
+        self._check.add(result.hashes, result.number, known)
+        if self._spilled is not None:
+            self._spilled.add(result.key_columns)
+
+    def finish_key_check(self, manifest: Manifest) -> None:
+        if self._check is None:
+            return
+        fields = [self._fields[i] for i in self._key_columns]
+
+        def fetch(group: int) -> list[pa.Array]:
+            if self._spilled is not None:
+                return self._spilled.read(group)
+            assert self._sink is not None
+            chunks = [self._sink.fetch(manifest.identity(i, group)) for i in self._key_columns]
+            named = [pa.field(f"c{i}", f.type, f.nullable) for i, f in enumerate(fields)]
+            footer = pages.parquet_schema(pa.schema(named))
+            stored = pages.decode(footer, [(manifest.rows[group], chunks)], named)[0]
+            return [
+                from_stored(array, _plain(self._schema.field(i).type), {}, "")
+                for array, i in zip(stored, self._key_columns, strict=True)
+            ]
+
+        self._check.finish(fetch)
+
+    def store_categories(self, values: pa.Array, path: str) -> Identity:
+        """Store the categories of a dictionary type as one object."""
+        stored = to_stored(values, path)
+        kept = pa.field(path, stored.type, False)
+        identity = identify(stored, kept)
+        if self._sink is not None and self._sink.claim([identity], [path])[0]:
+            check_text(stored, path)
+            self._sink.add(identity, pages.encode([stored], [kept], [Encoding.PLAIN])[0])
+        return identity
+
+
+def _plain(t: pa.DataType) -> pa.DataType:
+    """A key column's type with dictionaries and extensions taken off."""
+    if isinstance(t, pa.BaseExtensionType):
+        return _plain(t.storage_type)
+    return _plain(t.value_type) if pa.types.is_dictionary(t) else t
+
+
+def check_text(array: pa.Array, column: str) -> None:
+    """Raise UnsupportedData where a text column holds bytes that are not UTF-8: no reader could show them."""
+    for leaf in pages.leaf_arrays(array):
+        if pa.types.is_string(leaf.type) or pa.types.is_large_string(leaf.type):
+            binary = pa.binary() if pa.types.is_string(leaf.type) else pa.large_binary()
+            try:
+                leaf.view(binary).cast(leaf.type)
+            except pa.ArrowInvalid:
+                raise UnsupportedData(
+                    f"column {column!r} is text but holds bytes that are not UTF-8",
+                    hint="cast it to binary, or decode it with its right encoding",
+                ) from None

@@ -1,0 +1,121 @@
+"""The errors that fsvc raises, grouped by what a handler would do about them.
+
+Every error is a sentence: what failed, on what. ``hint`` says what to do next.
+The tree is flat on purpose: catch :class:`NotFound` to suggest another name,
+:class:`Conflict` to retry on the new head, :class:`Corruption` to stop and repair.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "CommitUnknown",
+    "Conflict",
+    "ConflictError",
+    "Corruption",
+    "FsvcError",
+    "InvalidName",
+    "InvalidRevision",
+    "InvalidUse",
+    "KeyAbsent",
+    "KeyExists",
+    "KeyViolation",
+    "NotFound",
+    "StorageError",
+    "UnknownFormat",
+    "UnreadableInput",
+    "UnsupportedData",
+]
+
+
+class FsvcError(Exception):
+    """The base of all errors of fsvc: a message for people, and optionally a hint."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild(cls: type[FsvcError], args: tuple[Any, ...], state: dict[str, Any]) -> FsvcError:
+    """Unpickle an error without calling its constructor, whose arguments differ by class."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class InvalidUse(FsvcError):
+    """The call itself makes no sense: bad arguments, whatever the data."""
+
+
+class InvalidName(InvalidUse):
+    """A name of a feature set, branch or tag is not allowed."""
+
+
+class InvalidRevision(InvalidUse):
+    """A revision is not written in the grammar of revisions."""
+
+
+class UnreadableInput(FsvcError):
+    """A source cannot be read: missing, empty, broken, or of an unknown kind."""
+
+
+class UnsupportedData(FsvcError):
+    """A table holds something that cannot be kept exactly; the message names the column."""
+
+
+class KeyViolation(FsvcError):
+    """Key columns are absent, null or not unique; the message names an offending key."""
+
+
+class NotFound(FsvcError, LookupError):
+    """A repository, feature set, revision or column does not exist."""
+
+
+class Conflict(FsvcError):
+    """Something else is already there, or was changed meanwhile."""
+
+
+class ConflictError(Conflict):
+    """Two writers changed the same feature set of a branch.
+
+    ``ours`` is the commit that lost (its objects are stored, no ref points to it),
+    ``theirs`` the commit that stands at the head.
+    """
+
+    def __init__(self, message: str, *, ours: str, theirs: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.ours = ours
+        self.theirs = theirs
+
+
+class Corruption(FsvcError):
+    """Stored bytes are damaged or missing; the message names the thing."""
+
+
+class UnknownFormat(FsvcError):
+    """The repository or file is of a format, or needs a feature, that this fsvc does not know."""
+
+
+class StorageError(FsvcError):
+    """The store refused or failed: full disk, permissions, input/output errors."""
+
+
+class KeyAbsent(StorageError, LookupError):
+    """A store has nothing under this key."""
+
+
+class KeyExists(StorageError):
+    """A store already has something under this key (put-if-absent lost)."""
+
+
+class CommitUnknown(StorageError):
+    """It cannot be known whether a ref entry was written; nothing was deleted.
+
+    Read the branch again: the commit is there, or it can be made again.
+    """

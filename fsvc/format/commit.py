@@ -1,0 +1,107 @@
+"""Commits: named snapshots with their versions, parents, and who, when and why.
+
+A commit is canonical JSON, and the BLAKE3 of its bytes is the commit id; so a commit id proves every
+snapshot below it. Fields: docs/format.md, "Commit".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from blake3 import blake3
+
+from fsvc.errors import Corruption, UnknownFormat
+from fsvc.format import strictjson
+
+__all__ = ["FORMAT", "CommitRecord", "SetVersion", "is_id", "parse"]
+
+FORMAT = 1
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a whole commit or snapshot id: 64 lower-case hexadecimal digits."""
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
+@dataclass(frozen=True, slots=True)
+class SetVersion:
+    """A feature set in a commit: which snapshot it has, and that snapshot's number."""
+
+    snapshot: str
+    version: int
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """The content of a commit.
+
+    ``changes`` tells, for every feature set that differs from the first parent, what changed; it is
+    what ``fsvc log`` shows. ``time`` is RFC 3339 in UTC with microseconds.
+    """
+
+    feature_sets: Mapping[str, SetVersion]
+    parents: tuple[str, ...]
+    author: str
+    time: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The canonical bytes."""
+        return strictjson.dumps(
+            {
+                "author": self.author,
+                "changes": {name: dict(change) for name, change in self.changes.items()},
+                "feature_sets": {
+                    name: {"snapshot": value.snapshot, "version": value.version}
+                    for name, value in self.feature_sets.items()
+                },
+                "format": FORMAT,
+                "message": self.message,
+                "metadata": dict(self.metadata),
+                "parents": list(self.parents),
+                "time": self.time,
+            }
+        )
+
+    @cached_property
+    def id(self) -> str:
+        """The commit id, in hex."""
+        return blake3(self.encoded).hexdigest()
+
+
+_FIELDS = {"author", "changes", "feature_sets", "format", "message", "metadata", "parents", "time"}
+
+
+def parse(data: bytes, commit: str, *, what: str) -> CommitRecord:
+    """Read a commit and prove it against its id.
+
+    Raises Corruption where the bytes are not this commit, UnknownFormat for a newer format.
+    """
+    if blake3(data).hexdigest() != commit:
+        raise Corruption(f"{what} is damaged: its content does not have this id")
+    value = strictjson.loads(data, what=what)
+    if not isinstance(value, dict) or "format" not in value:
+        raise Corruption(f"{what} is not a commit")
+    if value["format"] != FORMAT:
+        raise UnknownFormat(f"{what} is of format {value['format']}", hint="upgrade fsvc")
+    try:
+        if set(value) != _FIELDS or not all(isinstance(value[k], str) for k in ("author", "message", "time")):
+            raise Corruption(f"{what} is not a commit of this format")
+        sets = {name: SetVersion(item["snapshot"], item["version"]) for name, item in value["feature_sets"].items()}
+        for item in sets.values():
+            if not is_id(item.snapshot) or type(item.version) is not int or item.version < 1:
+                raise Corruption(f"{what} names a snapshot that is none")
+        parents = tuple(value["parents"])
+        if not all(isinstance(parent, str) and is_id(parent) for parent in parents):
+            raise Corruption(f"{what} names a parent that is none")
+        return CommitRecord(
+            sets, parents, value["author"], value["time"], value["message"], dict(value["metadata"]), dict(value["changes"])
+        )
+    except (TypeError, KeyError, AttributeError, ValueError):
+        raise Corruption(f"{what} is not a commit of this format") from None

@@ -1,0 +1,216 @@
+"""Tables of objects: what lies where. One form serves as an index file and as a pack's trailer.
+
+All columns of the table are sorted by address and laid out as plain arrays, so that a table is used
+as it lies in memory, and a sorted batch of addresses is found by binary search. The byte layout is in
+docs/format.md, "Index".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+from blake3 import blake3
+
+from fsvc.errors import Corruption
+from fsvc.format.canonical import DIGEST_BYTES
+from fsvc.format.footer import LeafMeta, unpack_leaf
+
+__all__ = ["FULL", "Entry", "ObjectTable", "address_words", "checksum", "pack_meta", "unpack_meta", "write_table"]
+
+MAGIC = b"FSVCIDX1"
+_HEAD = struct.Struct("<8sIIQQ")
+_CHECKSUM_BYTES = 8
+
+FULL = 1
+"""The codec of an object that holds whole Parquet pages."""
+
+Words = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored object: its identity, its place, its checksum, and its metadata (codec byte first).
+
+    ``pack`` is a pack's id in hex; inside a pack's own trailer it is empty. ``offset`` and ``length``
+    are bytes in the pack.
+    """
+
+    address: bytes
+    digest: bytes
+    pack: str
+    offset: int
+    length: int
+    checksum: int
+    meta: bytes
+
+
+def checksum(address: bytes, digest: bytes, meta: bytes, parts: Iterable[bytes | memoryview]) -> int:
+    """XXH3-64 over all that a reader relies on: identity, metadata with statistics, stored bytes."""
+    state = xxhash.xxh3_64(address)
+    state.update(digest)
+    state.update(meta)
+    for part in parts:
+        state.update(part)
+    return state.intdigest()
+
+
+def pack_meta(leaves: Sequence[LeafMeta]) -> bytes:
+    """The metadata of a full object: the codec, how many leaves, and each leaf's metadata."""
+    return struct.pack("<BH", FULL, len(leaves)) + b"".join(leaf.pack() for leaf in leaves)
+
+
+def unpack_meta(meta: bytes) -> tuple[LeafMeta, ...]:
+    """The leaves of a full object. Raises Corruption on anything else."""
+    if len(meta) < 3 or meta[0] != FULL:
+        raise Corruption(f"an object has the unknown codec {meta[0] if meta else 'nothing'}")
+    count = int.from_bytes(meta[1:3], "little")
+    position = 3
+    leaves = []
+    for _ in range(count):
+        leaf, position = unpack_leaf(meta, position)
+        leaves.append(leaf)
+    if position != len(meta):
+        raise Corruption("an object's metadata is longer than it says")
+    return tuple(leaves)
+
+
+def address_words(addresses: bytes) -> tuple[Words, Words]:
+    """Addresses, 16 bytes each, as two arrays of numbers that sort as the bytes do."""
+    words = np.frombuffer(addresses, ">u8").reshape(-1, 2).astype(np.uint64)
+    return words[:, 0].copy(), words[:, 1].copy()
+
+
+class ObjectTable:
+    """A table of objects over the bytes it was written as; nothing is copied."""
+
+    def __init__(self, data: bytes | memoryview, *, what: str) -> None:
+        view = memoryview(data)
+        if len(view) < _HEAD.size + _CHECKSUM_BYTES:
+            raise Corruption(f"{what} is truncated")
+        magic, packs, _, count, heap = _HEAD.unpack_from(view)
+        if magic != MAGIC:
+            raise Corruption(f"{what} is not an index of this format")
+        size = _HEAD.size + packs * DIGEST_BYTES + count * (16 + DIGEST_BYTES + 4 + 8 * 4) + heap + _CHECKSUM_BYTES
+        if size != len(view):
+            raise Corruption(f"{what} has {len(view)} bytes where {size} are declared")
+        if xxhash.xxh3_64_intdigest(view[:-8]) != int.from_bytes(view[-8:], "little"):
+            raise Corruption(f"{what} is damaged: its checksum does not match")
+        position = _HEAD.size
+
+        def take(dtype: str, items: int) -> np.ndarray[Any, Any]:
+            nonlocal position
+            array = np.frombuffer(view, dtype, items, position)
+            position += array.nbytes
+            return array
+
+        self.what = what
+        raw = take("u1", packs * DIGEST_BYTES).tobytes()
+        self.packs: list[str] = [raw[i : i + DIGEST_BYTES].hex() for i in range(0, len(raw), DIGEST_BYTES)]
+        self.high: Words = take("<u8", count)
+        self.low: Words = take("<u8", count)
+        self._offsets = take("<u8", count)
+        self._lengths = take("<u8", count)
+        self._checksums = take("<u8", count)
+        self._meta_ends = take("<u8", count)
+        self._pack = take("<u4", count)
+        self._digests = take("u1", count * DIGEST_BYTES).reshape(count, DIGEST_BYTES)
+        self._heap = view[position : position + heap]
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+    def find(self, high: Words, low: Words) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The positions of addresses in the table, -1 where one is not there."""
+        if len(self) == 0:
+            return np.full(len(high), -1, np.int64)
+        at = np.searchsorted(self.high, high)
+        clipped = np.minimum(at, len(self) - 1)
+        hit = (self.high[clipped] == high) & (self.low[clipped] == low)
+        found = np.where(hit, clipped, -1)
+        # Equal first words with other second words: rare enough to look through one by one.
+        for i in np.flatnonzero((self.high[clipped] == high) & ~hit):
+            position = int(clipped[i])
+            while position < len(self) and self.high[position] == high[i]:
+                if self.low[position] == low[i]:
+                    found[i] = position
+                    break
+                position += 1
+        return found
+
+    def entry(self, position: int) -> Entry:
+        """The object at a position of the table."""
+        start = int(self._meta_ends[position - 1]) if position else 0
+        end = int(self._meta_ends[position])
+        if start > end or end > len(self._heap):
+            raise Corruption(f"{self.what} is damaged: metadata out of bounds")
+        number = int(self._pack[position])
+        if self.packs and number >= len(self.packs):
+            raise Corruption(f"{self.what} is damaged: it names pack {number} of {len(self.packs)}")
+        return Entry(
+            int(self.high[position]).to_bytes(8, "big") + int(self.low[position]).to_bytes(8, "big"),
+            self._digests[position].tobytes(),
+            self.packs[number] if self.packs else "",
+            int(self._offsets[position]),
+            int(self._lengths[position]),
+            int(self._checksums[position]),
+            bytes(self._heap[start:end]),
+        )
+
+    @property
+    def lengths(self) -> Words:
+        """The stored bytes of every object, in order of address."""
+        return self._lengths
+
+    @property
+    def offsets(self) -> Words:
+        """Where every object starts in its pack, in order of address."""
+        return self._offsets
+
+    @property
+    def pack_numbers(self) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        """The position in :attr:`packs` of every object's pack, in order of address."""
+        return self._pack
+
+    def digests(self, positions: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The digests at some positions of the table, 32 bytes a row."""
+        found: np.ndarray[Any, np.dtype[np.uint8]] = self._digests[positions]
+        return found
+
+    def entries(self) -> Iterable[Entry]:
+        """All objects, in order of address."""
+        return (self.entry(i) for i in range(len(self)))
+
+
+def write_table(entries: Iterable[Entry]) -> bytes:
+    """The bytes of a table of these objects; entries without a pack make a pack's trailer."""
+    ordered = sorted(entries, key=lambda entry: entry.address)
+    packs = sorted({entry.pack for entry in ordered if entry.pack})
+    numbers = {pack: i for i, pack in enumerate(packs)}
+    high, low = address_words(b"".join(entry.address for entry in ordered))
+    heap = b"".join(entry.meta for entry in ordered)
+    body = b"".join(
+        [
+            _HEAD.pack(MAGIC, len(packs), 0, len(ordered), len(heap)),
+            *(bytes.fromhex(pack) for pack in packs),
+            high.astype("<u8").tobytes(),
+            low.astype("<u8").tobytes(),
+            np.array([e.offset for e in ordered], "<u8").tobytes(),
+            np.array([e.length for e in ordered], "<u8").tobytes(),
+            np.array([e.checksum for e in ordered], "<u8").tobytes(),
+            np.cumsum([len(e.meta) for e in ordered], dtype="<u8").tobytes(),
+            np.array([numbers.get(e.pack, 0) for e in ordered], "<u4").tobytes(),
+            *(e.digest for e in ordered),
+            heap,
+        ]
+    )
+    return body + xxhash.xxh3_64_digest(body)[::-1]
+
+
+def table_id(data: bytes | memoryview) -> str:
+    """The name of an index file: the BLAKE3 of its bytes, in hex."""
+    return blake3(data).hexdigest()

@@ -1,0 +1,299 @@
+"""Column chunks to Parquet pages and back.
+
+All new columns of a row group are written by one writer call into memory and cut apart by
+:mod:`fsvc.format.footer`; reading puts stored pages under a footer of their own and lets pyarrow decode.
+Encodings are limited to what pyarrow, DuckDB, polars and fastparquet all read right: plain,
+dictionary, and delta-packed integers of narrow deltas (docs/decisions/0001-encodings.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fsvc.errors import UnsupportedData
+from fsvc.format import footer
+from fsvc.format.footer import LeafMeta, RowGroup
+from fsvc.format.stored import list_parts
+
+__all__ = ["ChunkPages", "Encoding", "choose_encodings", "decode", "encode", "leaf_arrays", "leaf_count", "parquet_schema", "remembered_encoding"]
+
+COMPRESSION = "zstd"
+COMPRESSION_LEVEL = 1
+# fastparquet reads wrong numbers where a packed delta is wider than 28 bits; stay well below.
+_WIDEST_DELTA = 1 << 24
+# How many rows of the first chunk are tried in every encoding.
+_TRIAL_ROWS = 16384
+
+
+class Encoding(Enum):
+    """How the values of a column's leaves are laid out in pages."""
+
+    PLAIN = "plain"
+    DICTIONARY = "dictionary"
+    DELTA = "delta"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPages:
+    """A column chunk as stored: the metadata of its leaves, and their pages one after the other."""
+
+    leaves: tuple[LeafMeta, ...]
+    pages: tuple[memoryview | bytes, ...]
+
+
+def leaf_count(t: pa.DataType) -> int:
+    """How many leaf columns Parquet makes of a stored type."""
+    if pa.types.is_struct(t):
+        return sum(leaf_count(child.type) for child in t.fields)
+    if pa.types.is_map(t):
+        return leaf_count(t.key_type) + leaf_count(t.item_type)
+    if pa.types.is_list(t) or pa.types.is_large_list(t):
+        return leaf_count(t.value_type)
+    return 1
+
+
+def leaf_arrays(array: pa.Array) -> list[pa.Array]:
+    """The leaf columns of an array in stored form, as Parquet makes them: nulls of parents passed down."""
+    t = array.type
+    if pa.types.is_struct(t):
+        return [leaf for child in array.flatten() for leaf in leaf_arrays(child)]
+    if pa.types.is_map(t):
+        return [leaf for child in list_parts(array)[1].flatten() for leaf in leaf_arrays(child)]
+    if pa.types.is_list(t) or pa.types.is_large_list(t):
+        return leaf_arrays(list_parts(array)[1])
+    return [array]
+
+
+def _has_nan(array: pa.Array) -> bool:
+    if not pa.types.is_floating(array.type):
+        return False
+    if pa.types.is_float16(array.type):
+        bits = array.view(pa.uint16()).drop_null().to_numpy(zero_copy_only=False)
+        return bool(((bits & 0x7FFF) > 0x7C00).any())
+    return bool(pc.any(pc.is_nan(array)).as_py() or False)
+
+
+def _delta_fits(array: pa.Array) -> bool:
+    """Whether delta packing of an integer-like array stays within what every reader reads."""
+    if array.type.id not in _DELTA_TYPES:
+        return False
+    width = array.type.bit_width
+    values = array.view(pa.int32() if width == 32 else pa.int64()).drop_null()
+    numbers = values.to_numpy(zero_copy_only=False)
+    if len(numbers) < 2:
+        return False
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low < _WIDEST_DELTA // 2:
+        return True
+    if high - low >= 1 << 62:
+        return False
+    deltas = np.diff(numbers.astype(np.int64, copy=False))
+    return int(deltas.max()) - int(deltas.min()) < _WIDEST_DELTA
+
+
+_DELTA_TYPES = frozenset(
+    (
+        pa.lib.Type_INT32,
+        pa.lib.Type_INT64,
+        pa.lib.Type_DATE32,
+        pa.lib.Type_TIME32,
+        pa.lib.Type_TIME64,
+        pa.lib.Type_TIMESTAMP,
+    )
+)
+
+
+def _writable(array: pa.Array, field: pa.Field) -> pa.Array:
+    """The array as the Parquet writer takes it: no validity where the schema says not null.
+
+    A required child under a null struct is null by inheritance only; the writer wants a value there.
+    """
+    t = field.type
+    if pa.types.is_struct(t):
+        children = [_writable(array.field(i), child) for i, child in enumerate(t.fields)]
+        if all(new is old for new, old in zip(children, (array.field(i) for i in range(t.num_fields)), strict=True)):
+            return array
+        mask = array.is_null() if array.null_count and field.nullable else None
+        return pa.StructArray.from_arrays(children, fields=list(t.fields), mask=mask)
+    if field.nullable or array.null_count == 0:
+        return array
+    buffers = array.buffers()
+    if pa.types.is_nested(t):
+        return pa.Array.from_buffers(
+            t, len(array), [None, *buffers[1:2]], offset=array.offset, children=[array.values]
+        )
+    return pa.Array.from_buffers(t, len(array), [None, *buffers[1:]], offset=array.offset)
+
+
+def _write(
+    arrays: Sequence[pa.Array], fields: Sequence[pa.Field], encodings: Sequence[Encoding]
+) -> list[tuple[LeafMeta, memoryview]]:
+    import pyarrow.parquet as pq
+
+    # Columns go by position, so that no name of the user's meets the writer's path syntax.
+    named = [pa.field(f"c{i}", f.type, f.nullable) for i, f in enumerate(fields)]
+    table = pa.Table.from_arrays(
+        [_writable(array, f) for array, f in zip(arrays, named, strict=True)], schema=pa.schema(named)
+    )
+    sink = pa.BufferOutputStream()
+    dictionary: list[str] = []
+    delta: dict[str, str] = {}
+    for f, encoding in zip(named, encodings, strict=True):
+        if encoding is Encoding.DICTIONARY:
+            dictionary += _leaf_paths(f)
+        elif encoding is Encoding.DELTA:
+            delta[f.name] = "DELTA_BINARY_PACKED"
+    try:
+        with pq.ParquetWriter(
+            sink,
+            table.schema,
+            compression=COMPRESSION,
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=dictionary or False,
+            column_encoding=delta or None,
+            write_statistics=True,
+            store_schema=False,
+            version="2.6",
+            data_page_version="1.0",
+            dictionary_pagesize_limit=1 << 20,
+        ) as writer:
+            writer.write_table(table, row_group_size=max(1, len(table)))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        names = ", ".join(repr(f.name) for f in fields[:3])
+        raise UnsupportedData(f"Parquet cannot hold a run of rows of column(s) {names}: {error}") from error
+    nan = [_has_nan(leaf) for array in arrays for leaf in leaf_arrays(array)]
+    return footer.read_leaves(sink.getvalue(), nan)
+
+
+def _leaf_paths(field: pa.Field) -> list[str]:
+    t = field.type
+    if pa.types.is_struct(t):
+        return [f"{field.name}.{path}" for child in t.fields for path in _leaf_paths(child)]
+    if pa.types.is_map(t):
+        return [
+            f"{field.name}.key_value.{path}" for child in (t.key_field, t.item_field) for path in _leaf_paths(child)
+        ]
+    if pa.types.is_list(t) or pa.types.is_large_list(t):
+        return [f"{field.name}.list.{path}" for path in _leaf_paths(t.value_field.with_name("element"))]
+    return [field.name]
+
+
+def encode(
+    arrays: Sequence[pa.Array], fields: Sequence[pa.Field], encodings: Sequence[Encoding]
+) -> list[ChunkPages]:
+    """Write columns of one row group, in stored form, as Parquet pages.
+
+    An encoding that does not suit a chunk (wide deltas) is replaced by plain pages for that chunk.
+
+    Raises UnsupportedData where Parquet cannot hold the values.
+    """
+    if not arrays:
+        return []
+    fitting = [
+        Encoding.PLAIN if encoding is Encoding.DELTA and not _delta_fits(array) else encoding
+        for array, encoding in zip(arrays, encodings, strict=True)
+    ]
+    written = iter(_write(arrays, fields, fitting))
+    chunks = []
+    for field in fields:
+        parts = [next(written) for _ in range(leaf_count(field.type))]
+        chunks.append(ChunkPages(tuple(leaf for leaf, _ in parts), tuple(page for _, page in parts)))
+    return chunks
+
+
+def choose_encodings(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> list[Encoding]:
+    """Try every encoding on the first rows of each column and keep the smallest.
+
+    A sample of rows flatters plain pages a little and never a dictionary, whose entries come up
+    again in the rows that follow; so a dictionary wins when it is close.
+    """
+    if not arrays:
+        return []
+    samples = [array.slice(0, _TRIAL_ROWS) for array in arrays]
+
+    def sizes(wanted: Sequence[Encoding]) -> list[int]:
+        return [sum(leaf.length for leaf in chunk.leaves) for chunk in encode(samples, fields, wanted)]
+
+    dictionary = sizes([Encoding.DICTIONARY] * len(fields))
+    plain = sizes([Encoding.PLAIN] * len(fields))
+    packed = [i for i, sample in enumerate(samples) if _delta_fits(sample)]
+    delta = dict(
+        zip(
+            packed,
+            (
+                sum(leaf.length for leaf in chunk.leaves)
+                for chunk in encode(
+                    [samples[i] for i in packed], [fields[i] for i in packed], [Encoding.DELTA] * len(packed)
+                )
+            ),
+            strict=True,
+        )
+    )
+    chosen = []
+    for i, field in enumerate(fields):
+        best = Encoding.PLAIN if pa.types.is_boolean(field.type) or plain[i] * 1.05 < dictionary[i] else Encoding.DICTIONARY
+        if i in delta and delta[i] < (plain[i] if best is Encoding.PLAIN else dictionary[i]):
+            best = Encoding.DELTA
+        chosen.append(best)
+    return chosen
+
+
+def remembered_encoding(leaves: Sequence[LeafMeta]) -> Encoding:
+    """The encoding that a stored chunk was written with, for the next chunk of its column."""
+    found = frozenset().union(*(leaf.encodings for leaf in leaves))
+    if found & {2, 8}:  # PLAIN_DICTIONARY, RLE_DICTIONARY
+        return Encoding.DICTIONARY
+    return Encoding.DELTA if 5 in found else Encoding.PLAIN  # DELTA_BINARY_PACKED
+
+
+def parquet_schema(schema: pa.Schema) -> footer.FileSchema:
+    """The schema part of a Parquet footer for a table of this Arrow schema, as pyarrow writes it."""
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, version="2.6", store_schema=True):
+        pass
+    return footer.file_schema(footer.read_footer(sink.getvalue()))
+
+
+def decode(
+    schema: footer.FileSchema, groups: Sequence[tuple[int, Sequence[ChunkPages]]], fields: Sequence[pa.Field]
+) -> list[list[pa.Array]]:
+    """Decode row groups: per group its rows and the stored chunks of ``fields``; arrays in stored form.
+
+    ``schema`` must be :func:`parquet_schema` of the stored fields. The pages must have been checked.
+    """
+    import pyarrow.parquet as pq
+
+    parts: list[memoryview | bytes] = [footer.MAGIC]
+    position = len(footer.MAGIC)
+    row_groups = []
+    for rows, chunks in groups:
+        leaves = []
+        for chunk in chunks:
+            for leaf, page in zip(chunk.leaves, chunk.pages, strict=True):
+                leaves.append((leaf, position))
+                parts.append(page)
+                position += leaf.length
+        row_groups.append(RowGroup(rows, leaves))
+    parts.append(footer.write_footer(schema, row_groups, ()))
+    file = pq.ParquetFile(
+        pa.BufferReader(b"".join(parts)), arrow_extensions_enabled=False, pre_buffer=False, memory_map=False
+    )
+    result = []
+    for i in range(len(groups)):
+        table = file.read_row_group(i, use_threads=False)
+        columns = []
+        for column, field in zip(table.columns, fields, strict=True):
+            array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+            if isinstance(array, pa.ChunkedArray):
+                array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+            columns.append(array if array.type == field.type else array.cast(field.type))
+        result.append(columns)
+    return result

@@ -1,0 +1,1 @@
+"""DuckDB and fsspec: reading text files, and serving snapshots as virtual Parquet files."""

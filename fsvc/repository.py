@@ -1,0 +1,401 @@
+"""The public face: open a repository, commit tables, find them again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fsvc.engine import history, locate
+from fsvc.engine.committing import CommitDraft, timestamp
+from fsvc.engine.progress import Progress, silent
+from fsvc.engine.refs import RefEntry
+from fsvc.engine.stats import Stats, stats
+from fsvc.engine.store import REPOSITORY_KEY, Store, create
+from fsvc.engine.verify import Report, verify
+from fsvc.engine.writing import Written, write_snapshot
+from fsvc.errors import Conflict, InvalidUse, NotFound
+from fsvc.format import names
+from fsvc.format.commit import is_id
+from fsvc.format.revision import Revision, parse_address, parse_revision
+from fsvc.snapshot import Commit, Snapshot
+from fsvc.storage.local import LocalStorage
+
+__all__ = ["Identified", "Repository", "identify", "init", "open_repository"]
+
+Keys = Mapping[str, "str | Sequence[str]"] | str | Sequence[str]
+
+
+def init(location: str | Path, *, author: str | None = None) -> Repository:
+    """Make a directory a repository. Raises Conflict where it, or a directory above it, is one."""
+    root = locate.local_path(location)
+    outer = enclosing(root)
+    if outer is not None:
+        raise Conflict(
+            f"{root} lies inside the repository {outer}", hint="a repository cannot hold another one; choose another place"
+        )
+    if root.is_dir() and any(root.iterdir()) and not (root / REPOSITORY_KEY).exists():
+        raise Conflict(f"{root} is not empty", hint="a repository needs a directory of its own")
+    storage = LocalStorage(root, create=True)
+    create(storage, time=timestamp())
+    return open_repository(root, author=author)
+
+
+def enclosing(root: Path) -> Path | None:
+    """The repository directory above a path, if there is one."""
+    for directory in root.absolute().parents:
+        if (directory / REPOSITORY_KEY).is_file():
+            return directory
+    return None
+
+
+def open_repository(
+    location: str | Path | None = None, *, branch: str | None = None, author: str | None = None
+) -> Repository:
+    """Open a repository: the directory named, or the one of the workspace around the current directory.
+
+    ``branch`` is the current branch, the default branch unless told; ``author`` signs commits.
+    Raises NotFound, or UnknownFormat where a newer fsvc made it.
+    """
+    return Repository(locate.open_store(location), branch=branch, author=author)
+
+
+def _default_author() -> str:
+    """The name of the account that the process runs under."""
+    try:
+        import pwd
+
+        entry = pwd.getpwuid(os.getuid())
+        return entry.pw_gecos.split(",")[0] or entry.pw_name
+    except (ImportError, KeyError):
+        return "unknown"
+
+
+class Repository:
+    """An opened repository. Threads may share it."""
+
+    def __init__(self, store: Store, *, branch: str | None = None, author: str | None = None) -> None:
+        self._store = store
+        self.current_branch = branch or history.DEFAULT_BRANCH
+        self.author = author or _default_author()
+
+    def __repr__(self) -> str:
+        return f"<Repository {self.location}>"
+
+    @property
+    def store(self) -> Store:
+        """The engine's view of this repository."""
+        return self._store
+
+    @property
+    def location(self) -> str:
+        """Where it is. Never holds a secret."""
+        return self._store.storage.location
+
+    @property
+    def project(self) -> str:
+        """The uuid that clones share and models carry."""
+        return self._store.info.project
+
+    @property
+    def instance(self) -> str:
+        """The uuid of this copy."""
+        return self._store.info.instance
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        data: Mapping[str, Any],
+        *,
+        message: str,
+        key: Keys | None = None,
+        sort_by: Keys | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        branch: str | None = None,
+        tag: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        allow_empty: bool = False,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Commit whole tables, by feature set name; all of them or none. Durable on return.
+
+        ``data`` values are pandas, polars or pyarrow tables, record batch readers, DuckDB relations,
+        snapshots, or paths of Parquet, Arrow, CSV or JSON-lines files. ``key`` names key columns, for
+        all or by feature set; where it is left out the parent's key stays, and an empty one drops it.
+        Committing what is there already creates nothing: the commit that comes back says so.
+
+        Raises UnsupportedData, KeyViolation and UnreadableInput for data that cannot be committed,
+        ConflictError where another writer changed the same feature set meanwhile.
+        """
+        draft = self.draft(data, key=key, sort_by=sort_by, branch=branch, threads=threads, progress=progress, metadata=metadata, tag=tag)
+        try:
+            done = draft.publish(
+                message=message,
+                author=author or self.author,
+                time=timestamp if time is None else lambda: time,
+                metadata=metadata,
+                allow_empty=allow_empty,
+            )
+        except BaseException:
+            draft.abandon()
+            raise
+        commit = Commit(self._store, done.commit, done.record, created=done.created)
+        if tag is not None:
+            self.tag(tag, commit.id, author=author)
+        return commit
+
+    def draft(
+        self,
+        data: Mapping[str, Any],
+        *,
+        key: Keys | None = None,
+        sort_by: Keys | None = None,
+        branch: str | None = None,
+        tag: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> CommitDraft:
+        """Write tables as snapshots, but publish nothing yet: the first half of :meth:`commit`."""
+        branch = branch or self.current_branch
+        names.check_ref_name(branch)
+        if tag is not None:
+            names.check_ref_name(tag, "tag")
+            self._refuse_tag(tag)
+        for pair in (metadata or {}).items():
+            if not all(isinstance(text, str) for text in pair):
+                raise InvalidUse("commit metadata are pairs of texts")
+        draft = CommitDraft(self._store, branch)
+        try:
+            known = history.head(self._store, branch)
+            there = list(self._store.commit(known).feature_sets) if known else []
+            for name in data:
+                names.check_feature_set_name(name)
+                twin = names.case_twin(name, [other for other in (*there, *data) if other != name])
+                if twin is not None:
+                    raise InvalidUse(
+                        f"feature sets {name!r} and {twin!r} differ only in case", hint="use one name or a clearer one"
+                    )
+            for name, table in data.items():
+                parent = draft.parent_manifest(name)
+                wanted = _of(key, name)
+                columns = (parent.key if parent is not None else ()) if wanted is None else wanted
+                order = _of(sort_by, name)
+                written = _write(
+                    table, columns, order, draft, parent=parent, threads=threads, progress=progress, name=name
+                )
+                draft.add(name, written, {"sort_by": list(order)} if order else None)
+        except BaseException:
+            draft.abandon()
+            raise
+        return draft
+
+    # -- finding ---------------------------------------------------------------------------------
+
+    def resolve(self, revision: str | Revision | None = None, *, feature_set: str | None = None) -> Commit:
+        """The commit that a revision names; without one, the head of the current branch."""
+        parsed = _parse(revision)
+        found = history.resolve(self._store, parsed, branch=self.current_branch, feature_set=feature_set)
+        return Commit(self._store, found.commit, found.record)
+
+    def snapshot(self, address: str) -> Snapshot:
+        """The snapshot at ``NAME`` or ``NAME@REVISION`` (or a ``fsvc://`` address of one)."""
+        name, revision = parse_address(address.removeprefix("fsvc://"))
+        return self.resolve(revision, feature_set=name).snapshot(name)
+
+    def snapshots(self, revision: str | None = None) -> list[Snapshot]:
+        """All snapshots at a revision, by name."""
+        return self.resolve(revision).snapshots()
+
+    def head(self, branch: str | None = None) -> Commit | None:
+        """The commit at a branch's head, None where it has none."""
+        commit = history.head(self._store, branch or self.current_branch)
+        return None if commit is None else Commit(self._store, commit, self._store.commit(commit))
+
+    def log(
+        self, name: str | None = None, *, revision: str | None = None, limit: int | None = None
+    ) -> list[Commit]:
+        """Commits, newest first: all that a revision stands on, or those that changed a feature set."""
+        if revision is None and self.head() is None:
+            return []
+        start = self.resolve(revision, feature_set=name)
+        found: list[Commit] = []
+        seen = False
+        for commit, record in history.ancestors(self._store, [start.id]):
+            seen = seen or name in record.feature_sets
+            if name is None or name in record.changes:
+                found.append(Commit(self._store, commit, record))
+            if limit is not None and len(found) >= limit:
+                break
+        if name is not None and not seen and name not in start.record.feature_sets:
+            raise history.unknown_feature_set(self._store, name, start.id)
+        return found
+
+    # -- refs ------------------------------------------------------------------------------------
+
+    def branches(self) -> dict[str, str]:
+        """Branches and the commits at their heads, by name."""
+        return self._live("heads")
+
+    def tags(self) -> dict[str, str]:
+        """Tags and their commits, by name."""
+        return self._live("tags")
+
+    def _live(self, kind: str) -> dict[str, str]:
+        return {name: entry.commit for name, entry in self._store.refs.heads(kind).items() if entry.commit is not None}
+
+    def branch(self, name: str, revision: str | None = None, *, author: str | None = None) -> str:
+        """Make a branch at a revision (the current head unless told) and give its commit."""
+        names.check_ref_name(name)
+        entry = self._store.refs.head("heads", name)
+        if entry is not None and entry.commit is not None:
+            raise Conflict(f"branch {name!r} is there already, at {history.short(entry.commit)}")
+        self._refuse_twin("heads", name)
+        commit = self.resolve(revision).id
+        self._append("heads", name, entry, commit, f"branch: from {revision or self.current_branch}", author)
+        return commit
+
+    def delete_branch(self, name: str, *, author: str | None = None) -> str:
+        """Delete a branch and give the commit it had; its log stays."""
+        if name == history.DEFAULT_BRANCH:
+            raise InvalidUse(f"the default branch {name!r} cannot be deleted: versions are counted on it")
+        return self._delete("heads", name, author)
+
+    def tag(self, name: str, revision: str | None = None, *, author: str | None = None) -> str:
+        """Tag a revision (the current head unless told) and give its commit. Tags never move."""
+        names.check_ref_name(name, "tag")
+        commit = self.resolve(revision).id
+        entry = self._refuse_tag(name)
+        self._refuse_twin("tags", name)
+        self._append("tags", name, entry, commit, "tag", author)
+        return commit
+
+    def _refuse_tag(self, name: str) -> RefEntry | None:
+        entry = self._store.refs.head("tags", name)
+        if entry is not None and entry.commit is not None:
+            raise Conflict(
+                f"tag {name!r} is there already, at {history.short(entry.commit)}", hint="tags never move; use another name"
+            )
+        return entry
+
+    def _refuse_twin(self, kind: str, name: str) -> None:
+        twin = names.case_twin(name, self._live(kind))
+        if twin is not None:
+            raise Conflict(f"{name!r} differs from {twin!r} only in case", hint="use a clearer name")
+
+    def delete_tag(self, name: str, *, author: str | None = None) -> str:
+        """Delete a tag and give the commit it had; its log stays."""
+        return self._delete("tags", name, author)
+
+    def _delete(self, kind: str, name: str, author: str | None) -> str:
+        entry = self._store.refs.head(kind, name)
+        if entry is None or entry.commit is None:
+            word = "branch" if kind == "heads" else "tag"
+            near = names.nearest(name, self._live(kind))
+            raise NotFound(f"there is no {word} {name!r}", hint=f"did you mean {near[0]!r}?" if near else None)
+        self._append(kind, name, entry, None, "delete", author)
+        return entry.commit
+
+    def _append(
+        self, kind: str, name: str, expected: RefEntry | None, commit: str | None, reason: str, author: str | None
+    ) -> None:
+        self._store.refs.append(
+            kind, name, expected, commit, author=author or self.author, reason=reason, time=timestamp()
+        )
+
+    def reflog(self, name: str | None = None, *, kind: str | None = None) -> list[RefEntry]:
+        """Every move of a branch (or of a tag), newest first; the current branch unless told."""
+        name = name or self.current_branch
+        kinds = [kind] if kind is not None else ["heads", "tags"]
+        for candidate in kinds:
+            entries: list[RefEntry] = self._store.refs.log(candidate, name)
+            if entries:
+                return entries
+        near = names.nearest(name, [*self._live("heads"), *self._live("tags")])
+        raise NotFound(f"there is no branch or tag {name!r}", hint=f"did you mean {near[0]!r}?" if near else None)
+
+    # -- looking after it ------------------------------------------------------------------------
+
+    def verify(self, *, deep: bool = False, progress: Progress = silent) -> Report:
+        """Read all that is stored and report what is damaged or missing, and which snapshots that affects.
+
+        Every object's checksum is computed. ``deep`` also decodes every chunk, proves its digest and
+        computes its Parquet statistics again.
+        """
+        return verify(self._store, deep=deep, progress=progress)
+
+    def stats(self, *, progress: Progress = silent) -> Stats:
+        """How much is stored, and how much data it stands for, in all and by feature set."""
+        return stats(self._store, progress=progress)
+
+
+def _parse(revision: str | Revision | None) -> Revision:
+    if revision is None:
+        return Revision()
+    if isinstance(revision, Revision):
+        return revision
+    if is_id(revision):
+        return Revision(revision)
+    return parse_revision(revision)
+
+
+def _of(value: Keys | None, name: str) -> tuple[str, ...] | None:
+    """What is said for one feature set: for it alone, or for all."""
+    if isinstance(value, Mapping):
+        value = value.get(name)
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _write(
+    table: Any,
+    key: Sequence[str],
+    sort_by: Sequence[str] | None,
+    draft: CommitDraft | None,
+    *,
+    parent: Any,
+    threads: int | None,
+    progress: Progress,
+    name: str,
+) -> Written:
+    from fsvc.sources import open_source, sort_source
+
+    with open_source(table) as source:
+        if sort_by:
+            source = sort_source(source, sort_by)
+        return write_snapshot(
+            source.schema,
+            source.batches(),
+            key=key,
+            sink=draft.sink if draft is not None else None,
+            parent=parent,
+            threads=threads,
+            progress=progress,
+            total_rows=source.num_rows,
+            name=name,
+        )
+
+
+class Identified:
+    """The identity that a table would have in any repository."""
+
+    def __init__(self, written: Written) -> None:
+        self.id = written.manifest.id
+        self.schema = written.manifest.schema
+        self.num_rows = written.manifest.num_rows
+        self.key = written.manifest.key
+
+
+def identify(
+    table: Any, *, key: str | Sequence[str] = (), sort_by: str | Sequence[str] | None = None, threads: int | None = None, progress: Progress = silent
+) -> Identified:
+    """The snapshot id of a table or file with this key, without a repository."""
+    order = None if sort_by is None else _of(sort_by, "")
+    return Identified(
+        _write(table, _of(key, "") or (), order, None, parent=None, threads=threads, progress=progress, name="table")
+    )

@@ -1,0 +1,314 @@
+"""Snapshots and commits as users hold them: read-only views, lazy until data is asked for."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fsvc.engine.progress import Progress, silent
+from fsvc.engine.reading import SnapshotReader
+from fsvc.engine.store import Store
+from fsvc.errors import InvalidUse, StorageError
+from fsvc.format.commit import CommitRecord, SetVersion
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas
+    import polars
+    import pyarrow as pa
+
+    from fsvc.engine.summary import ColumnSummary
+    from fsvc.format.manifest import Manifest
+
+__all__ = ["Commit", "Snapshot"]
+
+
+class Commit:
+    """A commit: named snapshots, and who made it, when and why. Equal if the ids are.
+
+    ``created`` is False on what :meth:`Repository.commit` returns when nothing had changed.
+    """
+
+    def __init__(self, store: Store, commit: str, record: CommitRecord, *, created: bool = True) -> None:
+        self._store = store
+        self.id = commit
+        self.record = record
+        self.created = created
+
+    def __repr__(self) -> str:
+        return f"<Commit {self.id[:12]} {self.message.splitlines()[0] if self.message else ''!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Commit) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The ids of the parents, the first parent first."""
+        return self.record.parents
+
+    @property
+    def author(self) -> str:
+        """Who made it."""
+        return self.record.author
+
+    @property
+    def time(self) -> str:
+        """When it was made: RFC 3339 in UTC."""
+        return self.record.time
+
+    @property
+    def message(self) -> str:
+        """Why it was made."""
+        return self.record.message
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The free key-value pairs that were given."""
+        return self.record.metadata
+
+    @property
+    def changes(self) -> Mapping[str, Mapping[str, Any]]:
+        """What changed, for every feature set that differs from the first parent."""
+        return self.record.changes
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version number of every feature set at this commit."""
+        return {name: value.version for name, value in self.record.feature_sets.items()}
+
+    def snapshot(self, name: str) -> Snapshot:
+        """A feature set's snapshot at this commit. Raises NotFound with the nearest name."""
+        from fsvc.engine.history import unknown_feature_set
+
+        value = self.record.feature_sets.get(name)
+        if value is None:
+            raise unknown_feature_set(self._store, name, self.id)
+        return Snapshot(self._store, self, name, value)
+
+    def snapshots(self) -> list[Snapshot]:
+        """All snapshots of this commit, by name."""
+        return [self.snapshot(name) for name in sorted(self.record.feature_sets)]
+
+
+class Snapshot:
+    """One version of one feature set. No data is read before it is asked for.
+
+    What the ``to_`` methods give is proven: every chunk's digest is computed again and compared
+    with the one the commit stands for. Files that are written, and what other readers take from
+    :attr:`uri`, are checked: every object's checksum is verified before a byte is handed out.
+    """
+
+    def __init__(self, store: Store, commit: Commit, name: str, value: SetVersion) -> None:
+        self._store = store
+        self._value = value
+        self.commit = commit
+        self.name = name
+        self._reader: SnapshotReader | None = None
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.name}@v{self.version} {self.id[:12]}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and (other.id, other.name, other.commit) == (self.id, self.name, self.commit)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.name, self.commit))
+
+    @property
+    def id(self) -> str:
+        """The snapshot id: a pure function of the table and its key."""
+        return self._value.snapshot
+
+    @property
+    def version(self) -> int:
+        """The number of this version of the feature set."""
+        return self._value.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """The content list that the snapshot id proves."""
+        return self.reader.manifest
+
+    @property
+    def reader(self) -> SnapshotReader:
+        """The engine's reader of this snapshot."""
+        if self._reader is None:
+            self._reader = SnapshotReader(self._store.objects, self._store.manifest(self.id))
+        return self._reader
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, in normal form."""
+        return self.manifest.schema
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return self.manifest.num_rows
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The key columns; empty where the feature set has no key."""
+        return self.manifest.key
+
+    @property
+    def uri(self) -> str:
+        """The address of this very snapshot for any fsspec reader; it names a commit, so it never moves."""
+        return f"fsvc://{self.name}@{self.commit.id}"
+
+    def to_batches(
+        self, columns: Sequence[str] | None = None, *, progress: Progress = silent
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows as record batches, one per row group, in order; memory holds a few groups."""
+        return self.reader.batches(columns, progress=progress)
+
+    def to_arrow(self, columns: Sequence[str] | None = None, *, progress: Progress = silent) -> pa.Table:
+        """The whole table, or some columns in the order given."""
+        return self.reader.table(columns, progress=progress)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The Arrow stream protocol: anything that takes Arrow data takes a snapshot."""
+        import pyarrow as pa
+
+        reader = pa.RecordBatchReader.from_batches(self.schema, self.to_batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def to_pandas(self, columns: Sequence[str] | None = None, **options: Any) -> pandas.DataFrame:
+        """A pandas DataFrame with the index and dtypes that were committed.
+
+        ``columns`` names Arrow columns; ``options`` go to :meth:`pyarrow.Table.to_pandas`.
+        """
+        return self.to_arrow(columns).to_pandas(**options)
+
+    def to_polars(self, columns: Sequence[str] | None = None) -> polars.DataFrame:
+        """A polars DataFrame (polars has fewer types than Arrow: see docs/format.md)."""
+        import polars
+
+        frame = polars.from_arrow(self.to_arrow(columns))
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        """A DuckDB relation over the snapshot as a virtual Parquet file, on a connection of its own."""
+        from fsvc.query.connection import snapshot_relation
+
+        return snapshot_relation(self._store, self.reader, self.id)
+
+    def column_summaries(self) -> list[ColumnSummary]:
+        """What is known of every column without reading values: type, digest, size, statistics."""
+        from fsvc.engine.summary import column_summaries
+
+        return column_summaries(self.reader)
+
+    def batches_where(
+        self, condition: str, columns: Sequence[str] | None = None, *, progress: Progress = silent
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows for which a condition in SQL holds, in order.
+
+        DuckDB only finds the rows, by checked reads; their values are read as by :meth:`to_batches`
+        and proven. The condition may name columns that are not asked for. Raises InvalidUse where it
+        is no condition.
+        """
+        from fsvc.query.connection import snapshot_relation
+        from fsvc.query.filtering import ROW_NUMBER, matching_rows, only_rows
+
+        if ROW_NUMBER in (name.casefold() for name in self.schema.names):
+            raise InvalidUse(f"a snapshot with a column {ROW_NUMBER!r} cannot be filtered")
+        relation = snapshot_relation(self._store, self.reader, self.id, row_numbers=True)
+        return only_rows(self.to_batches(columns, progress=progress), matching_rows(relation, condition))
+
+    def write_parquet(
+        self,
+        path: str | os.PathLike[str],
+        columns: Sequence[str] | None = None,
+        *,
+        where: str | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Write a Parquet file by copying stored pages, without decoding them.
+
+        The file appears whole or not at all; one that is there is replaced. The same snapshot gives
+        the same bytes each time, until its objects are repacked. With ``where``, a condition in SQL,
+        the rows for which it holds are decoded, proven and encoded again.
+        """
+        from fsvc.engine.virtual import compact_parts, layout
+
+        if where is not None:
+            from fsvc.engine.exporting import write_parquet
+
+            write_parquet(path, *self._decoded(columns, progress, where))
+            return
+        placed = layout(self.reader, columns, gap=0)
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+        done = 0
+        try:
+            with partial.open("xb") as file:
+                for part in compact_parts(self._store.objects, placed):
+                    done += file.write(part)
+                    progress("checkout", done, placed.size)
+            partial.replace(target)
+        except OSError as error:
+            raise StorageError(f"{target} cannot be written: {error.strerror or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def write_arrow(
+        self,
+        path: str | os.PathLike[str],
+        columns: Sequence[str] | None = None,
+        *,
+        where: str | None = None,
+        stream: bool = False,
+        progress: Progress = silent,
+    ) -> None:
+        """Write an Arrow IPC file (Feather), or with ``stream`` the stream format. What is written is proven.
+
+        ``where`` is a condition in SQL that rows have to fulfil.
+        The file appears whole or not at all; one that is there is replaced.
+        """
+        from fsvc.engine.exporting import write_arrow
+
+        schema, batches = self._decoded(columns, progress, where)
+        write_arrow(path, schema, batches, stream=stream)
+
+    def write_csv(
+        self,
+        path: str | os.PathLike[str],
+        columns: Sequence[str] | None = None,
+        *,
+        where: str | None = None,
+        delimiter: str = ",",
+        compression: str | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Write a CSV file. What is written is proven, but CSV has no types to keep.
+
+        ``where`` is a condition in SQL that rows have to fulfil.
+        Raises UnsupportedData naming a column that has no form as text. The file appears whole or not
+        at all; one that is there is replaced.
+        """
+        from fsvc.engine.exporting import write_csv
+
+        schema, batches = self._decoded(columns, progress, where)
+        write_csv(path, schema, batches, delimiter=delimiter, compression=compression)
+
+    def _decoded(
+        self, columns: Sequence[str] | None, progress: Progress, where: str | None
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        schema = self.reader.schema(self.reader.column_numbers(columns))
+        if where is not None:
+            return schema, self.batches_where(where, columns, progress=progress)
+        if self.num_rows:
+            return schema, self.to_batches(columns, progress=progress)
+        # A table of no rows has no batches, but its categories are data too.
+        import pyarrow as pa
+
+        empty = [column.chunk(0) for column in self.to_arrow(columns).columns]
+        return schema, iter([pa.RecordBatch.from_arrays(empty, schema=schema)])
