@@ -21,6 +21,7 @@ from fsvc.format.commit import is_id
 from fsvc.format.revision import Revision, parse_address, parse_revision
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.storage.local import LocalStorage
+from fsvc.storage.system import TEMPORARY_PREFIX
 
 __all__ = ["Identified", "Repository", "identify", "init", "open_repository"]
 
@@ -35,7 +36,9 @@ def init(location: str | Path, *, author: str | None = None) -> Repository:
         raise Conflict(
             f"{root} lies inside the repository {outer}", hint="a repository cannot hold another one; choose another place"
         )
-    if root.is_dir() and any(root.iterdir()) and not (root / REPOSITORY_KEY).exists():
+    # An unfinished file is what a killed 'init' may have left: it must not stand in the next one's way.
+    found = [path.name for path in root.iterdir()] if root.is_dir() else []
+    if REPOSITORY_KEY not in found and not all(name.startswith(TEMPORARY_PREFIX) for name in found):
         raise Conflict(f"{root} is not empty", hint="a repository needs a directory of its own")
     storage = LocalStorage(root, create=True)
     create(storage, time=timestamp())
@@ -270,7 +273,6 @@ class Repository:
         names.check_ref_name(name, "tag")
         commit = self.resolve(revision).id
         entry = self._refuse_tag(name)
-        self._refuse_twin("tags", name)
         self._append("tags", name, entry, commit, "tag", author)
         return commit
 
@@ -280,6 +282,7 @@ class Repository:
             raise Conflict(
                 f"tag {name!r} is there already, at {history.short(entry.commit)}", hint="tags never move; use another name"
             )
+        self._refuse_twin("tags", name)
         return entry
 
     def _refuse_twin(self, kind: str, name: str) -> None:

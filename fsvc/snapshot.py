@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
-from fsvc.errors import InvalidUse, StorageError
+from fsvc.errors import StorageError
 from fsvc.format.commit import CommitRecord, SetVersion
 
 if TYPE_CHECKING:
@@ -215,13 +215,10 @@ class Snapshot:
         and proven. The condition may name columns that are not asked for. Raises InvalidUse where it
         is no condition.
         """
-        from fsvc.query.connection import snapshot_relation
-        from fsvc.query.filtering import ROW_NUMBER, matching_rows, only_rows
+        from fsvc.query.filtering import matching_rows, only_rows
 
-        if ROW_NUMBER in (name.casefold() for name in self.schema.names):
-            raise InvalidUse(f"a snapshot with a column {ROW_NUMBER!r} cannot be filtered")
-        relation = snapshot_relation(self._store, self.reader, self.id, row_numbers=True)
-        return only_rows(self.to_batches(columns, progress=progress), matching_rows(relation, condition))
+        rows = matching_rows(self._store, self.reader, self.id, condition)
+        return only_rows(self.to_batches(columns, progress=progress), rows)
 
     def write_parquet(
         self,
@@ -305,10 +302,4 @@ class Snapshot:
         schema = self.reader.schema(self.reader.column_numbers(columns))
         if where is not None:
             return schema, self.batches_where(where, columns, progress=progress)
-        if self.num_rows:
-            return schema, self.to_batches(columns, progress=progress)
-        # A table of no rows has no batches, but its categories are data too.
-        import pyarrow as pa
-
-        empty = [column.chunk(0) for column in self.to_arrow(columns).columns]
-        return schema, iter([pa.RecordBatch.from_arrays(empty, schema=schema)])
+        return schema, self.to_batches(columns, progress=progress)

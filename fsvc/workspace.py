@@ -110,7 +110,7 @@ class _Plan:
             (self.untracked, "not tracked"),
             (
                 self.text,
-                "committed as the table that was read from it: the text itself is not kept",
+                "only the table that was read from it was committed, not the text or order of the file",
             ),
         ]
         told = [f"{_listing(paths)} ({reason})" for paths, reason in reasons if paths]
@@ -232,6 +232,12 @@ class Workspace:
         """The working file of a feature set: the one that is tracked, or NAME.parquet."""
         return self.directory / (self._load().path_of(feature_set) or _default_path(feature_set))
 
+    def feature_set_of(self, path: str | Path) -> str | None:
+        """The feature set whose working file a path is; None where it is none's."""
+        relative = self.relative(path)
+        file = self._load().files.get(relative) if relative is not None else None
+        return None if file is None else file.feature_set
+
     def stamp(self, path: str | Path) -> Stamp | None:
         """What to give :meth:`record` as ``before``, taken before a file is committed."""
         return stamp_of(Path(path))
@@ -253,6 +259,8 @@ class Workspace:
         stamp = stamp_of(target)
         if relative is None or stamp is None or not _is_text(relative):
             return False
+        if stamp_of(self.directory / relative) != stamp:
+            return False  # spelled with a ".." behind a link: another file than it seems
         known = written or stamp == before
         digest = _digest(target) if known else None
         if digest is None or stamp_of(target) != stamp:
@@ -379,8 +387,7 @@ class Workspace:
             state = self._load()
             before = self.repository.head(state.branch)
             if create:
-                self._create(branch, before, state.branch)
-                return self._moved(state, branch, before)
+                return self._moved(state, branch, self._create(branch, before, state.branch))
             after = self._head_of(branch, state.branch)
             wanted: dict[str, Snapshot] = {}
             old = before.record.feature_sets if before is not None else {}
@@ -413,14 +420,15 @@ class Workspace:
             plan.refuse(f"checking out {revision or state.branch}")
             return self._apply(plan, state, state.branch, commit, progress)
 
-    def _create(self, branch: str, head: Commit | None, current: str) -> None:
+    def _create(self, branch: str, head: Commit | None, current: str) -> Commit | None:
         if head is not None:
-            self.repository.branch(branch, head.id)
-            return
+            self.repository.current_branch = current
+            return self.repository.resolve(self.repository.branch(branch))
         # Before the first commit there is nothing that a branch could be made at: the commit makes it.
         names.check_ref_name(branch)
         if branch == current or branch in self.repository.branches():
             raise Conflict(f"branch {branch!r} is there already")
+        return None
 
     def _head_of(self, branch: str, current: str) -> Commit | None:
         """The head to switch to; None where a branch is allowed to have none yet."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +21,19 @@ settings.register_profile(
 )
 settings.register_profile("soak", parent=_PATIENT, max_examples=5_000, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "ordinary")
+
+_MEMORY = "/dev/shm"
+
+
+@pytest.fixture
+def light_path() -> Iterator[Path]:
+    """An empty directory in memory where the system has one: for tests that make thousands of small files."""
+    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="fsvc-test-", dir=parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

@@ -349,6 +349,11 @@ def _leaf_data(kind: pa.DataType, size: int, random: np.random.Generator, wild: 
     width = kind.bit_width // 8
     if isinstance(kind, (pa.Time32Type, pa.Time64Type)):
         return _as_bytes(random.integers(0, _PER_DAY[kind.unit] if wild else 10, size), width)
+    if wild and isinstance(kind, pa.TimestampType) and kind.unit == "s":
+        # What does not fit in milliseconds is refused: Parquet has no seconds.
+        most = (2**63 - 1) // 1000
+        extremes = _as_bytes(np.array([0, -1, most, -most]), width)
+        return _mixed(_as_bytes(random.integers(-most, most, size), width), extremes, random)
     if pa.types.is_date64(kind):
         return _as_bytes(
             random.integers(-(10**8) if wild else 0, 10**8 if wild else 10, size) * _DAY_MS, width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 from decimal import Decimal
 from typing import Any
@@ -109,17 +110,21 @@ def reference_cuts(
     start = 0
     total = 0
     mask = (1 << parameters.mask_bits) - 1
+    narrow: int | None = None
     for row in range(rows):
         count = row + 1 - start
         total += sizes[row]
+        if narrow is None and 2 * total >= parameters.cap_bytes:
+            narrow = (1 << min(max(int(math.log2(count)) - 3, 0), parameters.mask_bits)) - 1
         matches = hashes is not None and hashes[row] & mask == 0
         if (
             (count >= parameters.minimum and matches)
+            or (narrow is not None and hashes is not None and hashes[row] & narrow == 0)
             or count >= parameters.maximum
             or total >= parameters.cap_bytes
         ):
             ends.append(row + 1)
-            start, total = row + 1, 0
+            start, total, narrow = row + 1, 0, None
     return ends
 
 
@@ -758,6 +763,18 @@ def test_edits_leave_distant_cuts_alone(place: int, inserted: int, deleted: int,
     old = [end + shift for end in ends["before"] if end > far]
     assert len(old) > 100
     assert old == [end for end in ends["after"] if end > far + shift]
+
+
+@pytest.mark.parametrize("width", [1_000, 3_000, 20_000, 400_000])
+def test_rows_wider_than_the_schema_says_are_cut_by_content_too(width: int) -> None:
+    parameters = cut_parameters(pa.schema([("id", pa.int64()), ("text", pa.string())]))
+    before = np.random.default_rng(3).permutation(2**31 // width)
+    after = edited(before, 100, 1, 0)
+    old, new = (
+        Cutter(parameters).find(len(numbers), row_hashes([pa.array(numbers)]), width) for numbers in (before, after)
+    )
+    shared = {end + 1 for end in old} & set(new)
+    assert len(shared) > 0.9 * len(old)
 
 
 def test_the_mean_group_is_as_intended() -> None:

@@ -37,7 +37,7 @@ def first_line(message: str) -> str:
 
 
 def refs_by_commit(repository: Repository) -> dict[str, list[tuple[str, str]]]:
-    """The refs that point to each commit: pairs of ``branch`` or ``tag`` and the name, current branch first."""
+    """The refs at each commit: pairs of ``branch`` or ``tag`` and the name, the current branch first."""
     found: dict[str, list[tuple[str, str]]] = {}
     current = repository.current_branch
     for name, commit in sorted(repository.branches().items(), key=lambda item: (item[0] != current, item[0])):
@@ -75,6 +75,9 @@ def change_text(change: Mapping[str, Any]) -> str:
             [str(name) for name in change.get(f"columns_{kind}", ())]
             for kind in ("added", "removed", "retyped", "changed")
         )
+        if rows != before and len(changed) + len(added) >= change.get("columns", 0):
+            # Rows that come or go change every column; that is no news.
+            changed = []
         parts += [
             f"{counted(len(names), 'column')} {word} ({_some(names)})"
             for names, word in (
@@ -101,7 +104,7 @@ def stored_text(changes: Iterable[Mapping[str, Any]]) -> str:
 
 
 def commit_document(commit: Commit, refs: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-    """A commit as JSON. ``versions`` has all feature sets, ``changes`` those that differ from the first parent."""
+    """A commit as JSON: the versions of all feature sets, the changes of those that changed."""
     return {
         "id": commit.id,
         "parents": list(commit.parents),

@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
         if args and args[0] not in self._entries and not ctx.resilient_parsing and args[0][:1] != "-":
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], self._entries, n=1)
+            near = get_close_matches(args[0], self._entries, n=1) if args[0] != "help" else []
             raise InvalidUse(
                 f"there is no command {args[0]!r}",
                 hint=f"did you mean 'fsvc {near[0]}'?" if near else "see 'fsvc --help'",

@@ -74,7 +74,7 @@ def _print(out: Output, snapshot: Snapshot, table: pa.Table, values: list[list[A
         ]
         names = [clip(clean(name), _WIDEST_CELL) for name in table.column_names]
         right = [name for name, field in zip(names, table.schema, strict=True) if numeric(field.type)]
-        out.table(names, rows or [[""] * len(names)], right=right)
+        out.table(names, rows or [[""] * len(names)], right=right, literal=True)
     more = snapshot.num_rows - table.num_rows
     if more:
         out.note(f"... {counted(more, 'more row')}")

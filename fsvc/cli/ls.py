@@ -28,7 +28,7 @@ def ls(context: Context, revision: str | None) -> None:
     context.output.show(
         {"commit": commit.id, "feature_sets": [snapshot_document(snapshot) for snapshot in snapshots]},
         lambda out: out.table(
-            ["NAME", "VERSION", "ROWS", "COLUMNS", "SNAPSHOT", "KEY"],
+            ["name", "version", "rows", "columns", "snapshot", "key"],
             [
                 (
                     snapshot.name,
@@ -40,6 +40,6 @@ def ls(context: Context, revision: str | None) -> None:
                 )
                 for snapshot in snapshots
             ],
-            right=("VERSION", "ROWS", "COLUMNS"),
+            right=("version", "rows", "columns"),
         ),
     )

@@ -138,16 +138,22 @@ class Output:
         click.echo("".join(map(clean, parts)), color=True)
 
     def table(
-        self, heads: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
+        self,
+        heads: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        right: Sequence[str] = (),
+        literal: bool = False,
     ) -> None:
         """Print rows under heads, aligned; ``right`` names the heads of numbers. Nothing for no rows.
 
-        On a terminal the last column is cut off at its edge.
+        Heads are put in capitals, unless they are ``literal``: names of somebody's columns. On a terminal
+        the last column is cut off at its edge.
         """
         cells = [[clean(cell) for cell in row] for row in rows]
         if not cells:
             return
-        titles = [clean(head) for head in heads]
+        titles = [clean(head if literal else head.upper()) for head in heads]
         widths = [max(map(printed_width, column)) for column in zip(titles, *cells, strict=True)]
         room = self.width
         if room is not None and len(widths) > 1:
@@ -192,7 +198,7 @@ class Output:
     def styled(self, text: object, **style: Any) -> Shown:
         """A text in a style of :func:`click.style` where colours are shown; cleaned."""
         cleaned = clean(text)
-        return Shown(click.style(cleaned, **style) if self.coloured else cleaned)
+        return Shown(click.style(cleaned, **style) if style and self.coloured else cleaned)
 
 
 def is_terminal(stream: Any) -> bool:

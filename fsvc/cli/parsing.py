@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 __all__ = ["NAMES"]
 
+if TYPE_CHECKING:
+    _Kind = click.ParamType[tuple[str, ...]]
+else:
+    _Kind = click.ParamType  # older versions take no argument
 
-class _Names(click.ParamType):
+
+class _Names(_Kind):
     """Names of columns with commas between; the empty text is no column. A comma in a name is doubled."""
 
     name = "names"

@@ -95,7 +95,7 @@ def _print_snapshot(out: Output, snapshot: Snapshot, columns: Sequence[ColumnSum
         )
         for column in columns
     ]
-    out.table(["COLUMN", "TYPE", "NULLS", "MIN", "MAX", "STORED", "DIGEST"], rows, right=("NULLS", "STORED"))
+    out.table(["column", "type", "nulls", "min", "max", "stored", "digest"], rows, right=("nulls", "stored"))
 
 
 def _print_commit(out: Output, commit: Commit, refs: Sequence[tuple[str, str]]) -> None:
@@ -118,7 +118,7 @@ def _print_commit(out: Output, commit: Commit, refs: Sequence[tuple[str, str]]) 
         version = f"v{commit.versions[name]}" if name in commit.versions else ""
         count = change.get("rows")
         rows.append((name, version, f"{count:,}" if isinstance(count, int) else "", change_text(change)))
-    out.table(["CHANGED", "VERSION", "ROWS", "WHAT"], rows, right=("ROWS",))
+    out.table(["changed", "version", "rows", "what"], rows, right=("rows",))
     if rows:
         out.line(stored_text(commit.changes.values()))
     same = [

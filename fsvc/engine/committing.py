@@ -115,10 +115,12 @@ class CommitDraft:
             assert self._base_record is not None
             return Committed(self.base, self._base_record, created=False)
         entries = self._packs.finish()
-        batch: dict[str, bytes] = {}
+        own_index: dict[str, bytes] = {}
         if entries:
             table = index.write_table(entries)
-            batch[index_key(index.table_id(table))] = table
+            own_index[index_key(index.table_id(table))] = table
+        # Other writers' index files go along: one that was seen in the store may not be durable yet.
+        batch: dict[str, bytes | memoryview] = {**self.sink.reused_index, **own_index}
         for name, written in self._changed(self._base_record).items():
             parent = self._base_record.feature_sets.get(name) if self._base_record else None
             batch[manifest_key(written.manifest.id)] = self.store.manifest_file(
@@ -127,13 +129,23 @@ class CommitDraft:
         expected = self.store.refs.head("heads", self.branch)
         for attempt in range(_MOST_TRIES):
             current = expected.commit if expected is not None else None
-            record = self._record(current, message, author, time(), metadata or {})
+            touched = self._touched_meanwhile(current)
+            # A commit that loses keeps the parent it was made for, and is whole: nothing of it is gone.
+            record = self._record(
+                current if touched is None else self.base, message, author, time(), metadata or {}
+            )
             batch[commit_key(record.id)] = record.encoded
-            self._refuse_conflict(current, record)
             self.store.storage.put_batch(batch)
-            for key, data in batch.items():
-                if key.startswith("index/"):
-                    self.store.objects.remember(key, data)
+            if touched is not None:
+                raise ConflictError(
+                    f"feature set {touched!r} was changed on {self.branch!r} by commit"
+                    f" {history.short(current or '')} while commit {history.short(record.id)} was being made",
+                    ours=record.id,
+                    theirs=current or "",
+                    hint="look at theirs, then commit again on top of it",
+                )
+            for key, data in own_index.items():
+                self.store.objects.remember(key, data)
             self._recheck_packs()
             try:
                 self.store.refs.append(
@@ -148,8 +160,8 @@ class CommitDraft:
             except Conflict:
                 # The lost commit stays, unreferenced; everything else of the batch is used again.
                 batch = {}
-                expected = self.store.refs.head("heads", self.branch)
                 clock.sleep(random.uniform(0, 0.01 * min(2**attempt, 32)))  # noqa: S311 - jitter
+                expected = self.store.refs.head("heads", self.branch)
                 continue
             return Committed(record.id, record, created=True)
         raise Conflict(
@@ -157,23 +169,23 @@ class CommitDraft:
             hint="try again when fewer writers are at work",
         )
 
-    def _refuse_conflict(self, current: str | None, ours: CommitRecord) -> None:
-        """Compare the head with the base: what this commit touches must be as it was."""
+    def _touched_meanwhile(self, current: str | None) -> str | None:
+        """A feature set of this commit that is not at the branch's head as it was at the base, if any.
+
+        Raises Conflict where the branch was deleted: a commit must not bring back half of it.
+        """
         if current == self.base:
-            return
-        theirs = self.store.commit(current).feature_sets if current else {}
+            return None
+        if current is None:
+            raise Conflict(
+                f"branch {self.branch!r} was deleted while this commit was being made",
+                hint="make the branch again or name another one, then commit again",
+            )
+        theirs = self.store.commit(current).feature_sets
         base = self._base_record.feature_sets if self._base_record else {}
-        touched = self._changed(self._base_record)
-        for name in touched:
-            if theirs.get(name) != base.get(name):
-                self.store.storage.put_batch({commit_key(ours.id): ours.encoded})
-                raise ConflictError(
-                    f"feature set {name!r} was changed on {self.branch!r} by commit {history.short(current or '')}"
-                    f" while commit {history.short(ours.id)} was being made",
-                    ours=ours.id,
-                    theirs=current or "",
-                    hint="look at theirs, then commit again on top of it",
-                )
+        return next(
+            (name for name in self._changed(self._base_record) if theirs.get(name) != base.get(name)), None
+        )
 
     def _recheck_packs(self) -> None:
         for name in sorted(self.sink.reused_packs):

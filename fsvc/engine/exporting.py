@@ -73,7 +73,9 @@ def write_parquet(path: str | os.PathLike[str], schema: pa.Schema, batches: Iter
                 for batch in batches:
                     writer.write_batch(batch)
         except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            raise UnsupportedData(f"these rows have no form in Parquet: {error}", hint="write Arrow") from error
+            raise UnsupportedData(
+                f"these rows have no form in Parquet: {error}", hint="write Arrow"
+            ) from error
 
 
 def write_csv(

@@ -100,7 +100,7 @@ def _base(store: Store, revision: Revision) -> tuple[str, str | None]:
         if matches:
             raise InvalidRevision(
                 f"{name!r} is the beginning of {len(matches)} commits",
-                hint="; ".join(f"{short(m)} {store.commit(m).message.splitlines()[0][:40]}" for m in matches[:4]),
+                hint="; ".join(f"{short(m)} {(store.commit(m).message.splitlines() or [''])[0][:40]}" for m in matches[:4]),
             )
     known = [n for kind in ("heads", "tags") for n, e in store.refs.heads(kind).items() if e.commit is not None]
     near = names.nearest(name, known)
@@ -128,8 +128,6 @@ def _version(store: Store, feature_set: str | None, number: int, branch: str) ->
             break
         if value.version == number and feature_set in record.changes:
             return commit
-    if newest is None:
-        raise unknown_feature_set(store, feature_set, start)
     for commit, record in first_parents(store, head(store, branch)) if branch != DEFAULT_BRANCH else ():
         value = record.feature_sets.get(feature_set)
         if value is not None and value.version == number:
@@ -137,6 +135,8 @@ def _version(store: Store, feature_set: str | None, number: int, branch: str) ->
                 f"{feature_set}@v{number} is not on {DEFAULT_BRANCH}, whose versions these are",
                 hint=f"on {branch} that number is {feature_set}@{short(commit)}",
             )
+    if newest is None:
+        raise unknown_feature_set(store, feature_set, start)
     raise NotFound(
         f"there is no {feature_set}@v{number}", hint=f"the newest on {DEFAULT_BRANCH} is {feature_set}@v{newest}"
     )

@@ -7,12 +7,13 @@ nothing new is visible to others before the pack it lies in is durable.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from fsvc.errors import Corruption, KeyAbsent, KeyExists, StorageError
+from fsvc.errors import CommitUnknown, Corruption, KeyAbsent, KeyExists, StorageError
 from fsvc.format import index, pack
 from fsvc.format.canonical import Identity
 from fsvc.format.index import Entry, ObjectTable
@@ -38,8 +39,9 @@ def index_key(name: str) -> str:
 class Found:
     """The answer to a lookup: for each address asked for, the object or nothing."""
 
-    def __init__(self, tables: Sequence[ObjectTable], table: np.ndarray, position: np.ndarray) -> None:
-        self._tables = tables
+    def __init__(self, tables: Mapping[str, ObjectTable], table: np.ndarray, position: np.ndarray) -> None:
+        self._keys = list(tables)
+        self._tables = list(tables.values())
         self._table = table
         self._position = position
 
@@ -50,6 +52,11 @@ class Found:
     def complete(self) -> bool:
         """Whether every address was found."""
         return bool((self._table >= 0).all())
+
+    def files(self) -> dict[str, memoryview]:
+        """The index files that objects were found in, by key."""
+        used = np.unique(self._table[self._table >= 0])
+        return {self._keys[i]: self._tables[i].data for i in used}
 
     def __getitem__(self, i: int) -> Entry | None:
         table = int(self._table[i])
@@ -91,13 +98,15 @@ class Objects:
     def lookup(self, addresses: bytes) -> Found:
         """Find many objects at once; ``addresses`` are 16 bytes each, in any order."""
         high, low = index.address_words(addresses)
-        tables = self.tables()
+        if not self._loaded:
+            self.refresh()
+        tables = self._tables  # never changed, only replaced
         where = np.full(len(high), -1, np.int64)
         position = np.full(len(high), -1, np.int64)
         # A sorted batch walks the sorted table once, and memory in one direction.
         order = np.argsort(high, kind="stable")
         missing = order
-        for number, table in enumerate(tables):
+        for number, table in enumerate(tables.values()):
             if len(missing) == 0:
                 break
             found = table.find(high[missing], low[missing])
@@ -117,7 +126,10 @@ class Objects:
         return found
 
     def read(self, entry: Entry) -> ChunkPages:
-        """Read an object and verify its checksum. Raises Corruption naming the object and its pack."""
+        """Read an object, and those that it extends, and verify their checksums.
+
+        Raises Corruption naming the object and its pack.
+        """
         try:
             data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
         except KeyAbsent:
@@ -125,7 +137,28 @@ class Objects:
                 f"object {entry.address.hex()} is missing: there is no pack {entry.pack}",
                 hint="run 'fsvc verify' to see what it affects",
             ) from None
-        return checked(entry, data)
+        return self.complete(entry, checked(entry, data))
+
+    def complete(self, entry: Entry, own: Sequence[memoryview]) -> ChunkPages:
+        """The whole chunk of an object whose own pages were read: those of its base come first."""
+        leaves = index.unpack_meta(entry.meta)
+        extension = index.unpack_extension(entry.meta)
+        if extension is None:
+            return ChunkPages(leaves, tuple(own))
+        found = self.find(extension.base.address)[0]
+        if found is None or found.digest != extension.base.digest:
+            raise Corruption(
+                f"object {extension.base.address.hex()} is missing, on which object {entry.address.hex()} stands",
+                hint="run 'fsvc verify' to see what it affects",
+            )
+        below = index.unpack_extension(found.meta)
+        if (0 if below is None else below.depth) >= extension.depth:
+            raise Corruption(f"object {entry.address.hex()} stands on objects that stand on it")
+        base = self.read(found)
+        pages = tuple(b"".join(pair) for pair in zip(base.pages, own, strict=True))
+        if tuple(map(len, pages)) != tuple(leaf.length for leaf in leaves):
+            raise Corruption(f"object {entry.address.hex()} does not fit the object it stands on")
+        return ChunkPages(leaves, pages)
 
     def remember(self, key: str, data: bytes) -> None:
         """Know an index file that this process has just written, without reading it back."""
@@ -133,23 +166,19 @@ class Objects:
             self._tables = {**self._tables, key: ObjectTable(data, what=f"index file {key}")}
 
 
-def checked(entry: Entry, data: bytes) -> ChunkPages:
-    """The pages of an object out of its stored bytes, if the checksum says that they are its own."""
+def checked(entry: Entry, data: bytes) -> list[memoryview]:
+    """An object's own pages, leaf by leaf, if the checksum says that they are its own."""
     if index.checksum(entry.address, entry.digest, entry.meta, [data]) != entry.checksum:
         raise Corruption(
             f"object {entry.address.hex()} in pack {entry.pack} is damaged: its checksum does not match",
             hint="run 'fsvc verify' to see what it affects",
         )
-    leaves = index.unpack_meta(entry.meta)
-    if sum(leaf.length for leaf in leaves) != len(data):
+    lengths = index.own_lengths(entry.meta)
+    if sum(lengths) != len(data):
         raise Corruption(f"object {entry.address.hex()} in pack {entry.pack} contradicts its metadata")
     view = memoryview(data)
-    pages = []
-    position = 0
-    for leaf in leaves:
-        pages.append(view[position : position + leaf.length])
-        position += leaf.length
-    return ChunkPages(leaves, tuple(pages))
+    ends = list(accumulate(lengths))
+    return [view[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
 class PackWriter:
@@ -170,11 +199,10 @@ class PackWriter:
         self._pending: Future[list[Entry]] | None = None
         self.bytes_added = 0
 
-    def add(self, identity: Identity, chunk: ChunkPages) -> None:
+    def add(self, identity: Identity, meta: bytes, pages: Sequence[bytes | memoryview]) -> None:
         """Take a new object in. May wait for an earlier pack to be written."""
-        meta = index.pack_meta(chunk.leaves)
         # Views into a writer's buffer would keep all of it alive, so the pages are copied out once.
-        data = b"".join(chunk.pages)
+        data = b"".join(pages)
         total = index.checksum(identity.address, identity.digest, meta, [data])
         with self._lock:
             entry = Entry(identity.address, identity.digest, "", self._size, len(data), total, meta)
@@ -205,18 +233,17 @@ class PackWriter:
             Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta) for e in entries
         ]
 
-    def read(self, identity: Identity) -> ChunkPages | None:
-        """An object that was added to this writer, if it was."""
+    def read(self, identity: Identity) -> tuple[Entry, list[memoryview]] | None:
+        """An object that was added to this writer, and its own pages, if it was."""
         with self._lock:
             for entry, data in zip(self._entries, self._parts, strict=True):
                 if entry.address == identity.address:
-                    return checked(entry, bytes(data))
+                    return entry, checked(entry, bytes(data))
             self._settle()
             for entry in self._written:
                 if entry.address == identity.address:
-                    return checked(
-                        entry, self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
-                    )
+                    data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
+                    return entry, checked(entry, data)
         return None
 
     def finish(self) -> list[Entry]:
@@ -241,6 +268,8 @@ def put_named(storage: Storage, key: str, buffers: Sequence[bytes | memoryview])
         storage.put_if_absent(key, buffers)
     except KeyExists:
         return
+    except CommitUnknown:
+        raise  # it is there, but may not outlive a crash: its size would prove nothing
     except StorageError:
         try:
             if storage.size(key) == sum(len(buffer) for buffer in buffers):

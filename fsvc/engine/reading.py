@@ -127,7 +127,10 @@ class SnapshotReader:
         progress: Progress = silent,
         name: str = "rows",
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of the snapshot, a batch per group, proven; a few groups are read ahead."""
+        """The rows of the snapshot, a batch per group, proven; a few groups are read ahead.
+
+        A snapshot without rows gives one batch without rows: its categories are data too.
+        """
         numbers = self.column_numbers(columns)
         schema = self.schema(numbers)
         if not numbers:
@@ -139,6 +142,11 @@ class SnapshotReader:
         footer = pages.parquet_schema(pa.schema(named))
         entries = self.entries(numbers)
         categories = self.categories(numbers)
+        if not self.manifest.rows:
+            empty = [
+                self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories) for i in numbers
+            ]
+            yield pa.RecordBatch.from_arrays(empty, schema=schema)
 
         def read(group: int) -> pa.RecordBatch:
             chunks = [self._objects.read(column[group]) for column in entries]
@@ -187,12 +195,6 @@ class SnapshotReader:
                 schema.metadata
             )
         batches = list(self.batches(columns, threads=threads, progress=progress))
-        if not batches:
-            categories = self.categories(numbers)
-            empty = [
-                self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories) for i in numbers
-            ]
-            batches = [pa.RecordBatch.from_arrays(empty, schema=schema)]
         return pa.Table.from_batches(batches, schema)
 
 

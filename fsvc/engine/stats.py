@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +24,8 @@ class FeatureSetStats:
     ``snapshots`` are counted once each, though several versions may have the same. ``rows`` and
     ``columns`` are those of the newest version. ``objects`` and ``stored_bytes`` are what all its
     snapshots need together (objects that feature sets share count for each); ``full_bytes`` is what
-    they would take as one Parquet file each, with the same pages; ``logical_bytes`` is that before
-    compression.
+    its versions would take as one Parquet file each, with the same pages; ``logical_bytes`` is the size
+    of those pages before compression, with values encoded as they are (a dictionary's once, and so on).
     """
 
     versions: int
@@ -81,9 +83,9 @@ def stats(store: Store, *, progress: Progress = silent) -> Stats:
     sets: dict[str, FeatureSetStats] = {}
     every: set[str] = set()
     for done, name in enumerate(sorted(versions)):
-        snapshots = sorted({snapshot for snapshot, _ in versions[name]})
+        snapshots = Counter(snapshot for snapshot, _ in sorted(versions[name]))
         every.update(snapshots)
-        sets[name] = meter.measure(store, snapshots, newest[name], len(versions[name]))
+        sets[name] = meter.measure(store, snapshots, newest[name])
         progress("feature sets", done + 1, len(versions))
     sizes: dict[str, list[int]] = {}
     for entry in store.storage.list(""):
@@ -127,11 +129,11 @@ class _Meter:
         self._addresses, first = np.unique(_joined(high, low), return_index=True)
         self._lengths, self._raw = lengths[first].astype(np.int64), raw[first]
 
-    def measure(self, store: Store, snapshots: list[str], newest: str, versions: int) -> FeatureSetStats:
-        """The statistics of one feature set with these snapshots."""
+    def measure(self, store: Store, snapshots: Mapping[str, int], newest: str) -> FeatureSetStats:
+        """The statistics of one feature set with these snapshots, each with its number of versions."""
         used = np.zeros(len(self._addresses), np.bool_)
         full = logical = 0
-        for snapshot in snapshots:
+        for snapshot, versions in snapshots.items():
             manifest = store.manifest(snapshot)
             wanted = manifest.addresses() + b"".join(identity.address for identity in manifest.categories)
             if not wanted or not len(used):
@@ -140,11 +142,11 @@ class _Meter:
             at = np.minimum(np.searchsorted(self._addresses, addresses), len(used) - 1)
             at = at[self._addresses[at] == addresses]
             used[at] = True
-            full += int(self._lengths[at].sum())
-            logical += int(self._raw[at].sum())
+            full += versions * int(self._lengths[at].sum())
+            logical += versions * int(self._raw[at].sum())
         head = store.manifest(newest)
         return FeatureSetStats(
-            versions=versions,
+            versions=sum(snapshots.values()),
             snapshots=len(snapshots),
             rows=head.num_rows,
             columns=len(head.schema),

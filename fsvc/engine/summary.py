@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from blake3 import blake3
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.virtual import layout
 from fsvc.format.canonical import ADDRESS_BYTES
+from fsvc.format.categories import dictionary_types
+from fsvc.format.index import Entry, unpack_meta
 
 __all__ = ["ColumnSummary", "column_summaries"]
 
@@ -40,34 +43,46 @@ def column_summaries(reader: SnapshotReader) -> list[ColumnSummary]:
     manifest = reader.manifest
     numbers = reader.column_numbers(None)
     entries = reader.entries(numbers)
-    statistics = _statistics(reader)
+    statistics = _statistics(reader, entries)
     found = []
     for number, field in enumerate(manifest.schema):
         digest = blake3(manifest.chunks[number][:, ADDRESS_BYTES:].tobytes())
-        for (column, _, _), identity in zip(manifest.category_paths, manifest.categories, strict=True):
-            if column == number:
+        own = dictionary_types(pa.schema([field]))
+        for path, identity in zip(manifest.category_types, manifest.categories, strict=True):
+            if path in own:
                 digest.update(identity.digest)
         stored = sum(entry.length for entry in entries[number])
-        nulls, minimum, maximum = statistics.get(field.name, (None, None, None))
+        nulls, minimum, maximum = statistics.get(number, (None, None, None))
         found.append(
             ColumnSummary(
-                field.name, str(field.type), field.nullable, digest.hexdigest(), stored, nulls, minimum, maximum
+                field.name,
+                str(field.type),
+                field.nullable,
+                digest.hexdigest(),
+                stored,
+                nulls,
+                minimum,
+                maximum,
             )
         )
     return found
 
 
-def _statistics(reader: SnapshotReader) -> dict[str, tuple[int | None, Any, Any]]:
-    """Null count, minimum and maximum of the columns that are not nested, as Parquet readers see them."""
+def _statistics(
+    reader: SnapshotReader, entries: Sequence[Sequence[Entry]]
+) -> dict[int, tuple[int | None, Any, Any]]:
+    """Null count, minimum and maximum by column, as Parquet readers see them; nested ones have none."""
     import pyarrow.parquet as pq
 
+    if not reader.manifest.rows:
+        return {}
     metadata = pq.read_metadata(pa.BufferReader(layout(reader, gap=0).footer))
-    names = {metadata.schema.column(leaf).path: leaf for leaf in range(metadata.num_columns)}
     found = {}
-    for field in reader.manifest.schema:
-        leaf = names.get(field.name)
-        if leaf is not None and not pa.types.is_nested(field.type):
-            found[field.name] = _of_leaf(metadata, leaf)
+    leaf = 0
+    for number, field in enumerate(reader.manifest.schema):
+        if not pa.types.is_nested(field.type):
+            found[number] = _of_leaf(metadata, leaf)
+        leaf += len(unpack_meta(entries[number][0].meta))
     return found
 
 
@@ -81,8 +96,13 @@ def _of_leaf(metadata: Any, leaf: int) -> tuple[int | None, Any, Any]:
         if known is None or not known.has_null_count:
             return None, None, None
         nulls = (nulls or 0) + known.null_count
-        if known.has_min_max:
-            low, high = known.min, known.max
+        if known.has_min_max and bounded:
+            try:
+                low, high = known.min, known.max
+            except (OverflowError, ValueError):
+                # A date or time that Python's own classes cannot hold.
+                bounded = False
+                continue
             minimum = low if minimum is None else min(minimum, low)
             maximum = high if maximum is None else max(maximum, high)
         elif known.null_count < column.num_values:

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
+from fsvc.engine.catalogue import Catalogue, Positions
 from fsvc.engine.history import short
 from fsvc.engine.objects import checked, pack_key
 from fsvc.engine.progress import Progress, silent
@@ -36,6 +37,7 @@ from fsvc.format.canonical import ADDRESS_BYTES, Identity, identify
 from fsvc.format.commit import CommitRecord
 from fsvc.format.index import Entry, ObjectTable
 from fsvc.format.manifest import Manifest
+from fsvc.format.pages import ChunkPages
 from fsvc.format.statistics import wrong_statistics
 from fsvc.format.stored import stored_type
 
@@ -44,9 +46,6 @@ __all__ = ["Counts", "Damage", "Report", "verify"]
 _PIECE = 4 << 20
 """Packs are read in pieces of at most this many bytes."""
 _CACHED_MANIFESTS = 4
-
-Positions = np.ndarray[Any, np.dtype[np.int64]]
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,77 +122,6 @@ class _Found:
     refs: list[str] = field(default_factory=list)
 
 
-class _Catalogue:
-    """All objects of all index files as one sorted table; an address may be there several times.
-
-    An object is known here by its number; ``bad`` and ``reached`` are flags by number.
-    """
-
-    def __init__(self, tables: Sequence[ObjectTable]) -> None:
-        self.tables = tables
-        self._starts = np.cumsum([0, *(len(table) for table in tables)])
-        high = np.concatenate([np.empty(0, np.uint64), *(table.high for table in tables)])
-        low = np.concatenate([np.empty(0, np.uint64), *(table.low for table in tables)])
-        self._order = np.lexsort((low, high))
-        self._high, self._low = high[self._order], low[self._order]
-        self.bad: Flags = np.zeros(len(high), np.bool_)
-        self.reached: Flags = np.zeros(len(high), np.bool_)
-        self.proven: Flags = np.zeros(len(high), np.bool_)
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def table_of(self, number: int) -> int:
-        """The position of the table that holds an object."""
-        return int(np.searchsorted(self._starts, number, "right")) - 1
-
-    def by_pack(self) -> dict[str, Positions]:
-        """The objects of every pack, sorted by their places in it."""
-        names = sorted({name for table in self.tables for name in table.packs})
-        known = {name: i for i, name in enumerate(names)}
-        packs = np.concatenate(
-            [
-                np.empty(0, np.int64),
-                *(
-                    np.array([known[name] for name in table.packs], np.int64)[table.pack_numbers]
-                    for table in self.tables
-                ),
-            ]
-        )
-        offsets = np.concatenate([np.empty(0, np.uint64), *(table.offsets for table in self.tables)])
-        order = np.lexsort((offsets, packs))
-        edges = np.searchsorted(packs[order], np.arange(len(names) + 1))
-        return {name: order[edges[i] : edges[i + 1]] for i, name in enumerate(names)}
-
-    def find(self, addresses: bytes) -> list[tuple[Positions, Positions]]:
-        """Where addresses are found: pairs of places in ``addresses`` and numbers, one pair per copy."""
-        high, low = index.address_words(addresses)
-        at = np.searchsorted(self._high, high, "left")
-        end = np.searchsorted(self._high, high, "right")
-        found = []
-        for step in range(int((end - at).max(initial=0))):
-            places = np.flatnonzero(at + step < end)
-            sorted_at = at[places] + step
-            same = self._low[sorted_at] == low[places]
-            if same.any():
-                found.append((places[same], self._order[sorted_at[same]]))
-        return found
-
-    def digests(self, numbers: Positions) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """The digests of objects, 32 bytes a row."""
-        result = np.empty((len(numbers), 32), np.uint8)
-        table = np.searchsorted(self._starts, numbers, "right") - 1
-        for i in np.unique(table):
-            chosen = table == i
-            result[chosen] = self.tables[i].digests(numbers[chosen] - self._starts[i])
-        return result
-
-    def entry(self, number: int) -> Entry:
-        """An object's entry."""
-        table = self.table_of(number)
-        return self.tables[table].entry(number - int(self._starts[table]))
-
-
 class _Verification:
     """One walk over a repository."""
 
@@ -214,6 +142,8 @@ class _Verification:
         self._labels: dict[str, dict[tuple[str, str], None]] = {}
         self._tip_names: dict[tuple[str, str], list[str]] = {}
         self._bad_objects: dict[int, _Found] = {}
+        self._extended: dict[int, Identity] = {}
+        """The objects that hold the pages after those of another object, and that object."""
         self._bad_packs: dict[str, _Found] = {}
         self._bad_indexes: list[_Found] = []
         self._index_names: list[str] = []
@@ -221,7 +151,7 @@ class _Verification:
         self._manifests: OrderedDict[str, tuple[bytes, int]] = OrderedDict()
         self._seen_manifests: set[str] = set()
         self._missing: dict[bytes, _Found] = {}
-        self._catalogue = _Catalogue([])
+        self._catalogue = Catalogue([])
         self._packs: dict[str, int] = {}
         self._checked_packs: set[str] = set()
 
@@ -408,7 +338,7 @@ class _Verification:
                 )
             self._index_names.append(name)
             tables.append(table)
-        self._catalogue = _Catalogue(tables)
+        self._catalogue = Catalogue(tables)
 
     def _all_packs(self) -> None:
         self._packs = {
@@ -517,8 +447,12 @@ class _Verification:
         try:
             if index.checksum(entry.address, entry.digest, entry.meta, parts()) != entry.checksum:
                 raise Corruption("its checksum does not match")
-            if sum(leaf.length for leaf in index.unpack_meta(entry.meta)) != entry.length:
+            index.unpack_meta(entry.meta)
+            if sum(index.own_lengths(entry.meta)) != entry.length:
                 raise Corruption("its metadata contradict its length")
+            extension = index.unpack_extension(entry.meta)
+            if extension is not None:
+                self._extended[number] = extension.base
         except Corruption as error:
             self._bad_object(number, self._note("object", address, "damaged", f"{error.message} ({where})"))
             return False
@@ -615,15 +549,64 @@ class _Verification:
                 )
             self._affect(self._bad_objects[number], manifest, place, affected)
         for place in np.flatnonzero(numbers < 0).tolist():
-            nowhere = wanted[place, :ADDRESS_BYTES].tobytes()
-            if nowhere not in self._missing:
-                # Whether it is really missing is found out when all are known; see _look_for_missing.
-                self._missing[nowhere] = _Found(
-                    Damage("object", nowhere.hex(), "missing", "no index file names it")
-                )
-            self._affect(self._missing[nowhere], manifest, place, affected)
+            self._affect(self._nowhere(wanted[place, :ADDRESS_BYTES].tobytes()), manifest, place, affected)
+        if self._extended:
+            for place, number in enumerate(numbers.tolist()):
+                for below in self._below(number):
+                    self._affect(below, manifest, place, affected)
         if self._deep:
             self._prove(manifest, numbers, affected, pool)
+
+    def _nowhere(self, address: bytes) -> _Found:
+        """An object that no index file names. Whether it is really missing is found out at the end."""
+        found = self._missing.get(address)
+        if found is None:
+            damage = Damage("object", address.hex(), "missing", "no index file names it")
+            found = self._missing[address] = _Found(damage)
+        return found
+
+    def _below(self, number: int) -> Iterator[_Found]:
+        """What is wrong with the objects that an object stands on, down to the last."""
+        for _ in range(index.MAX_EXTENSIONS + 1):
+            base = self._extended.get(number)
+            if base is None:
+                return
+            copies = self._catalogue.find(base.address)
+            if not copies:
+                yield self._nowhere(base.address)
+                return
+            address, number = self._catalogue.entry(number).address.hex(), int(copies[0][1][0])
+            self._catalogue.reached[[int(found[0]) for _, found in copies]] = True
+            if self._catalogue.entry(number).digest != base.digest and number not in self._bad_objects:
+                detail = f"it is not what object {address} stands on"
+                self._bad_object(number, self._note("object", base.address.hex(), "damaged", detail))
+            for _, found in copies:
+                if int(found[0]) in self._bad_objects:
+                    yield self._bad_objects[int(found[0])]
+        if number not in self._bad_objects:
+            detail = "it stands on too many other objects"
+            self._bad_object(
+                number, self._note("object", self._catalogue.entry(number).address.hex(), "damaged", detail)
+            )
+        yield self._bad_objects[number]
+
+    def _whole(self, entry: Entry, left: int = index.MAX_EXTENSIONS) -> ChunkPages:
+        """A whole chunk, with the pages of the objects that it stands on."""
+        data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
+        own: Sequence[memoryview | bytes] = checked(entry, data)
+        extension = index.unpack_extension(entry.meta)
+        if extension is not None:
+            copies = self._catalogue.find(extension.base.address)
+            if not copies or not left:
+                raise Corruption("what it stands on is not there")
+            base = self._whole(self._catalogue.entry(int(copies[0][1][0])), left - 1)
+            if len(base.pages) != len(own):
+                raise Corruption("it does not fit what it stands on")
+            own = [b"".join(pair) for pair in zip(base.pages, own, strict=True)]
+        leaves = index.unpack_meta(entry.meta)
+        if [len(page) for page in own] != [leaf.length for leaf in leaves]:
+            raise Corruption("its metadata contradict its length")
+        return ChunkPages(leaves, tuple(own))
 
     def _affect(self, found: _Found, manifest: Manifest, place: int, affected: int) -> None:
         """Note whom a damage affects, and the first time also where in the table it is."""
@@ -649,6 +632,8 @@ class _Verification:
         wanted: list[tuple[int, int, pa.Field, Identity, int | None]] = []
         for place, number in enumerate(numbers.tolist()):
             if number < 0 or self._catalogue.bad[number] or self._catalogue.proven[number]:
+                continue
+            if number in self._extended and next(self._below(number), None) is not None:
                 continue
             self._catalogue.proven[number] = True
             column, group = divmod(place, groups) if groups else (0, 0)
@@ -677,8 +662,7 @@ class _Verification:
         _, number, kept, identity, rows = wanted
         entry = self._catalogue.entry(number)
         try:
-            data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
-            chunk = checked(entry, data)
+            chunk = self._whole(entry)
             if rows is None:
                 rows = sum(leaf.num_values for leaf in chunk.leaves[:1])
             named = pa.field("c0", kept.type, kept.nullable)
@@ -695,49 +679,68 @@ class _Verification:
     def _look_for_missing(self) -> None:
         """Look for objects that no index file names in the packs' own trailers."""
         remaining = dict(self._missing)
+        found: dict[str, dict[bytes, int]] = {}
+        before: set[bytes] = set()
+        # Objects that are found may stand on others, which are looked for in another round.
+        while remaining.keys() != before:
+            before = set(remaining)
+            for name in sorted(self._packs):
+                remaining = self._look_in(name, remaining, found.setdefault(name, {}))
         lost = 0
-        for name in sorted(self._packs) if remaining else ():
-            try:
-                trailer = read_trailer(self._store, name, self._storage.size(pack_key(name)))
-            except FsvcError:
-                if name not in self._checked_packs:
-                    self._pack(name, np.empty(0, np.int64))
-                continue
-            addresses = list(remaining)
-            at = trailer.find(*index.address_words(b"".join(addresses))) if addresses else []
-            entries = {
-                address: replace(trailer.entry(position), pack=name)
-                for address, position in zip(addresses, map(int, at), strict=True)
-                if position >= 0
-            }
-            if not entries:
-                continue
-            if name not in self._checked_packs:
-                self._pack(name, np.empty(0, np.int64))
-            mask = 0
-            for address, entry in entries.items():
-                missing = remaining.pop(address)
-                mask |= missing.snapshots
-                try:
-                    checked(entry, self._storage.get_range(pack_key(name), entry.offset, entry.length))
-                except FsvcError as error:
-                    self._note(
-                        "object", address.hex(), "damaged", error.message
-                    ).snapshots = missing.snapshots
-            lost |= mask
-            self._note(
-                "index",
-                f"of pack {name}",
-                "missing",
-                f"no index file names {len(entries)} objects of the pack, which is there; the index can be rebuilt from it",
-            ).snapshots = mask
+        for name, objects in found.items():
+            if objects:
+                note = self._note(
+                    "index",
+                    f"of pack {name}",
+                    "missing",
+                    f"no index names {len(objects)} objects of it; the index can be rebuilt from the pack",
+                )
+                for affected in objects.values():
+                    note.snapshots |= affected
+                lost |= note.snapshots
         for bad in self._bad_indexes:
             bad.snapshots |= lost
-        for number, found in self._bad_objects.items():
+        for number, damaged in self._bad_objects.items():
             entry = self._catalogue.entry(number)
             if entry.pack in self._bad_packs:
-                self._bad_packs[entry.pack].snapshots |= found.snapshots
+                self._bad_packs[entry.pack].snapshots |= damaged.snapshots
         self._found += remaining.values()
+
+    def _look_in(
+        self, name: str, wanted: dict[bytes, _Found], found: dict[bytes, int]
+    ) -> dict[bytes, _Found]:
+        """Look for objects in the trailer of one pack; gives those that are still to be found."""
+        if not wanted:
+            return wanted
+        try:
+            trailer = read_trailer(self._store, name, self._storage.size(pack_key(name)))
+        except FsvcError:
+            if name not in self._checked_packs:
+                self._pack(name, np.empty(0, np.int64))
+            return wanted
+        at = trailer.find(*index.address_words(b"".join(wanted)))
+        if (at >= 0).any() and name not in self._checked_packs:
+            self._pack(name, np.empty(0, np.int64))
+        remaining = dict(wanted)
+        for (address, missing), position in zip(wanted.items(), at.tolist(), strict=True):
+            if position < 0:
+                continue
+            del remaining[address]
+            found[address] = missing.snapshots
+            try:
+                entry = replace(trailer.entry(position), pack=name)
+                checked(entry, self._storage.get_range(pack_key(name), entry.offset, entry.length))
+                extension = index.unpack_extension(entry.meta)
+            except FsvcError as error:
+                self._note("object", address.hex(), "damaged", error.message).snapshots = missing.snapshots
+                continue
+            if extension is None or self._catalogue.find(extension.base.address):
+                continue
+            base = extension.base.address
+            if base not in self._missing:
+                remaining[base] = self._nowhere(base)
+                remaining[base].snapshots |= missing.snapshots
+        return remaining
 
     def _unreferenced(self) -> None:
         counts = self._counts

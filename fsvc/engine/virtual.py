@@ -36,10 +36,12 @@ _CACHE_BYTES = 64 << 20
 class Layout:
     """Where everything lies in a Parquet file: the objects by ascending offset, and the footer.
 
-    ``starts[i]`` is the offset of ``entries[i]``, in bytes; the footer begins at ``footer_start``.
+    ``starts[i]`` and ``lengths[i]`` are where the chunk of ``entries[i]`` lies, in bytes; the footer
+    begins at ``footer_start``.
     """
 
     starts: tuple[int, ...]
+    lengths: tuple[int, ...]
     entries: tuple[Entry, ...]
     footer_start: int
     footer: bytes
@@ -59,6 +61,7 @@ def layout(reader: SnapshotReader, columns: Sequence[str] | None = None, *, gap:
     metas: dict[bytes, tuple[footer.LeafMeta, ...]] = {}
     position = len(footer.MAGIC)
     starts: list[int] = []
+    lengths: list[int] = []
     placed: list[Entry] = []
     groups = []
     for group, rows in enumerate(manifest.rows):
@@ -74,7 +77,8 @@ def layout(reader: SnapshotReader, columns: Sequence[str] | None = None, *, gap:
             for leaf in meta:
                 leaves.append((leaf, at))
                 at += leaf.length
-            position += entry.length + gap
+            lengths.append(at - position)
+            position = at + gap
         groups.append(footer.RowGroup(rows, leaves))
     annotated = pa.schema([annotated_field(schema.field(i)) for i in range(len(schema))])
     metadata = list((schema.metadata or {}).items())
@@ -84,7 +88,7 @@ def layout(reader: SnapshotReader, columns: Sequence[str] | None = None, *, gap:
     if categories:
         metadata.append((CATEGORIES_KEY, encode_categories(categories)))
     end = footer.write_footer(pages.parquet_schema(annotated), groups, metadata)
-    return Layout(tuple(starts), tuple(placed), position, end)
+    return Layout(tuple(starts), tuple(lengths), tuple(placed), position, end)
 
 
 class VirtualFile:
@@ -107,7 +111,7 @@ class VirtualFile:
         i = max(0, bisect_right(where.starts, position) - 1)
         if i < len(where.starts):
             start = where.starts[i]
-            if start <= position and end <= start + where.entries[i].length:
+            if start <= position and end <= start + where.lengths[i]:
                 data = self._object(i)
                 return data if end - position == len(data) else data[position - start : end - start]
         if position >= where.footer_start:
@@ -116,7 +120,7 @@ class VirtualFile:
         if position < len(footer.MAGIC):
             self._place(out, position, 0, footer.MAGIC)
         while i < len(where.starts) and where.starts[i] < end:
-            if where.starts[i] + where.entries[i].length > position:
+            if where.starts[i] + where.lengths[i] > position:
                 self._place(out, position, where.starts[i], self._object(i))
             i += 1
         if end > where.footer_start:

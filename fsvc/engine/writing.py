@@ -24,10 +24,12 @@ from fsvc.engine.keys import KeyCheck, null_key
 from fsvc.engine.objects import Objects, PackWriter
 from fsvc.engine.progress import Progress, silent
 from fsvc.errors import UnsupportedData
-from fsvc.format import pages, schema as schemas
+from fsvc.format import index, pages
+from fsvc.format import schema as schemas
 from fsvc.format.canonical import Identity, identify
 from fsvc.format.categories import child_path, dictionaries, dictionary_types
 from fsvc.format.cutting import Cutter, cut_parameters
+from fsvc.format.extension import ExtendedChunk, extend
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import Encoding
@@ -67,6 +69,7 @@ class NewObjects:
         self._claimed: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
         self.reused_packs: set[str] = set()
+        self.reused_index: dict[str, memoryview] = {}
 
     def claim(self, identities: Sequence[Identity], names: Sequence[str]) -> list[bool]:
         """For each chunk, whether the caller has to store it; nobody else will be told to.
@@ -76,6 +79,7 @@ class NewObjects:
         found = self._objects.lookup(b"".join(identity.address for identity in identities))
         wanted = []
         with self._lock:
+            self.reused_index.update(found.files())
             for i, identity in enumerate(identities):
                 entry = found[i]
                 if entry is None:
@@ -93,14 +97,18 @@ class NewObjects:
         return wanted
 
     def add(self, identity: Identity, chunk: pages.ChunkPages) -> None:
-        """Store a claimed chunk."""
-        self._packs.add(identity, chunk)
+        """Store a claimed chunk whole."""
+        self._packs.add(identity, index.pack_meta(chunk.leaves), chunk.pages)
+
+    def extend(self, identity: Identity, chunk: ExtendedChunk) -> None:
+        """Store a claimed chunk as the pages that follow another one's."""
+        self._packs.add(identity, index.pack_extension(chunk.leaves, chunk.extension), chunk.pages)
 
     def fetch(self, identity: Identity) -> pages.ChunkPages:
         """Read a chunk back, new or old."""
-        chunk = self._packs.read(identity)
-        if chunk is not None:
-            return chunk
+        added = self._packs.read(identity)
+        if added is not None:
+            return self._objects.complete(*added)
         entry = self._objects.find(identity.address)[0]
         assert entry is not None
         return self._objects.read(entry)
@@ -345,6 +353,7 @@ class _Job:
         self._schema = schema
         self._fields = [stored_field(field) for field in schema]
         self._sink = sink
+        self._parent = parent
         self._key = key
         self._key_columns = [schema.get_field_index(column) for column in key]
         self._encodings = _Encodings(self._fields, self._hints(parent))
@@ -394,20 +403,81 @@ class _Job:
         if key_columns:
             null_key(key_columns, self._key, group.first_row)
         identities = [identify(array, field) for array, field in zip(arrays, self._fields, strict=True)]
-        new = self._store(arrays, identities) if self._sink is not None else 0
+        new = self._store(group.number, arrays, identities) if self._sink is not None else 0
         return _GroupResult(group.number, group.rows, identities, new, group.hashes, key_columns)
 
-    def _store(self, arrays: list[pa.Array], identities: list[Identity]) -> int:
+    def _store(self, group: int, arrays: list[pa.Array], identities: list[Identity]) -> int:
+        """Store the chunks of a group that are new; how many those are."""
         assert self._sink is not None
         wanted = self._sink.claim(identities, self._schema.names)
         columns = [i for i, want in enumerate(wanted) if want]
         fresh = [arrays[i] for i in columns]
         for i, array in zip(columns, fresh, strict=True):
             check_text(array, self._schema.field(i).name)
-        chunks = pages.encode(fresh, [self._fields[i] for i in columns], self._encodings.of(columns, fresh))
+        fields = [self._fields[i] for i in columns]
+        encodings = self._encodings.of(columns, fresh)
+        chunks = pages.encode(fresh, fields, encodings)
+        extended = self._extended(group, columns, arrays, encodings, chunks)
         for i, chunk in zip(columns, chunks, strict=True):
-            self._sink.add(identities[i], chunk)
+            if i in extended:
+                self._sink.extend(identities[i], extended[i])
+            else:
+                self._sink.add(identities[i], chunk)
         return len(columns)
+
+    def _extended(
+        self,
+        group: int,
+        columns: Sequence[int],
+        arrays: Sequence[pa.Array],
+        encodings: Sequence[Encoding],
+        chunks: Sequence[pages.ChunkPages],
+    ) -> dict[int, ExtendedChunk]:
+        """The new chunks, by column, that the parent's last group begins and rows were appended to."""
+        parent, sink = self._parent, self._sink
+        if parent is None or sink is None or not columns or group != len(parent.rows) - 1:
+            return {}
+        shared = parent.rows[group]
+        if shared >= len(arrays[columns[0]]):
+            return {}
+        bases: dict[int, Entry] = {}
+        for i in columns:
+            theirs = parent.schema.get_field_index(self._fields[i].name)
+            if theirs >= 0:
+                base = parent.identity(theirs, group)
+                entry = sink.known(base)
+                if entry is not None and identify(arrays[i].slice(0, shared), self._fields[i]) == base:
+                    bases[i] = entry
+        numbers = list(bases)
+        fields = [self._fields[i] for i in numbers]
+        rests = pages.encode(
+            [arrays[i].slice(shared) for i in numbers],
+            fields,
+            [_without_dictionary(encodings[columns.index(i)]) for i in numbers],
+        )
+        result: dict[int, ExtendedChunk] = {}
+        for i, rest in zip(numbers, rests, strict=True):
+            entry = bases[i]
+            below = index.unpack_extension(entry.meta)
+            found = extend(
+                Identity(entry.address, entry.digest),
+                unpack_meta(entry.meta),
+                0 if below is None else below.depth,
+                rest,
+                chunks[columns.index(i)],
+            )
+            if found is not None and self._reads_back(found, entry, i, arrays[i]):
+                result[i] = found
+        return result
+
+    def _reads_back(self, chunk: ExtendedChunk, base: Entry, column: int, array: pa.Array) -> bool:
+        """Whether an extension decodes to the very rows that it stands for; if not, it is not used."""
+        assert self._sink is not None
+        whole = chunk.after(self._sink.fetch(Identity(base.address, base.digest)))
+        field = self._fields[column].with_name("c0")
+        footer = pages.parquet_schema(pa.schema([field]))
+        decoded = pages.decode(footer, [(len(array), [whole])], [field])[0][0]
+        return identify(decoded, field) == identify(array, field)
 
     def check_key(self, result: _GroupResult) -> None:
         """Take a group's key hashes in. A group that the parent has too is known, the first time."""
@@ -452,6 +522,11 @@ class _Job:
             check_text(stored, path)
             self._sink.add(identity, pages.encode([stored], [kept], [Encoding.PLAIN])[0])
         return identity
+
+
+def _without_dictionary(encoding: Encoding) -> Encoding:
+    """What pages that follow others are encoded with: a chunk has one dictionary, at its start."""
+    return Encoding.PLAIN if encoding is Encoding.DICTIONARY else encoding
 
 
 def _plain(t: pa.DataType) -> pa.DataType:

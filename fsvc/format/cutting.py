@@ -81,10 +81,15 @@ there is none. Then ``minimum = T/2``, ``mask_bits = log2(T/2)``, ``maximum = 2*
 with this row, at least one of these holds:
 
 - it has at least ``minimum`` rows, and the low ``mask_bits`` bits of the row's hash are all zero;
+- its row bytes come to at least half of ``cap_bytes``, and the low ``b`` bits of the row's hash are
+  all zero, where the group had r rows when its row bytes first came to that half, and b is the
+  integer part of log2(r) less 3, but at least 0 and at most ``mask_bits``;
 - it has ``maximum`` rows;
 - its row bytes come to at least ``cap_bytes``.
 
-Without cut columns the first does not apply. The rows after the last boundary, if any, are the last
+The second is what keeps cuts a matter of content where rows are wider than the schema lets expect:
+a group meets 8 to 16 rows in the mean that may end it before it is full. Without cut columns the first
+two do not apply. The rows after the last boundary, if any, are the last
 group. An empty table has no groups. (A group thus passes ``cap_bytes`` by one row at most.)
 """
 
@@ -278,6 +283,7 @@ class Cutter:
         self.rows = 0
         self.start = 0
         self._open_bytes = 0
+        self._open_bits: int | None = None  # b of the rule, once the open group has half its bytes
         self._mask = np.uint64((1 << parameters.mask_bits) - 1)
 
     def find(self, rows: int, hashes: Words | None, sizes: int | Counts) -> list[int]:
@@ -297,50 +303,75 @@ class Cutter:
         candidates = np.zeros(0, dtype=np.intp)
         if hashes is not None:
             candidates = np.flatnonzero(hashes & self._mask == 0)
-        limits = _ByteLimits(rows, sizes, self._open_bytes, parameters.cap_bytes)
+        limits = _ByteLimits(rows, sizes, self._open_bytes, self._half)
 
         base = self.rows
         ends: list[int] = []
         group = self.start - base  # the first row of the open group, counted from this batch: 0 or less
         while True:
-            last = min(group + parameters.maximum - 1, limits.reached(max(group, 0)))
+            last = min(
+                group + parameters.maximum - 1, limits.reached(max(group, 0), parameters.cap_bytes)
+            )
             place = int(np.searchsorted(candidates, group + parameters.minimum - 1))
             if place < len(candidates):
                 last = min(last, int(candidates[place]))
+            if hashes is not None:
+                last = self._end_in_second_half(hashes, group, last, limits)
             if last >= rows:
                 break
             group = last + 1
+            self._open_bits = None
             ends.append(base + group)
         self.rows = base + rows
         self.start = base + group
         self._open_bytes = limits.upto(rows, max(group, 0))
         return ends
 
+    @property
+    def _half(self) -> int:
+        return -(-self.parameters.cap_bytes // 2)
+
+    def _end_in_second_half(self, hashes: Words, group: int, last: int, limits: _ByteLimits) -> int:
+        """Where a group ends that would end at ``last``, if it may end before by half its bytes.
+
+        Remembers the mask for the batches to come where the group has reached that half.
+        """
+        first = 0
+        if self._open_bits is None:
+            first = limits.reached(max(group, 0), self._half)
+            if first >= len(hashes):
+                return last
+            rows = first - group + 1
+            self._open_bits = min(max(rows.bit_length() - 4, 0), self.parameters.mask_bits)
+        mask = np.uint64((1 << self._open_bits) - 1)
+        hits = np.flatnonzero(hashes[first : last + 1] & mask == 0)
+        return first + int(hits[0]) if len(hits) else last
+
 
 class _ByteLimits:
     """Sums of row bytes within one batch, whose first rows may go on with an open group."""
 
-    def __init__(self, rows: int, sizes: int | Counts, open_bytes: int, cap: int) -> None:
+    def __init__(self, rows: int, sizes: int | Counts, open_bytes: int, least: int) -> None:
         self._rows = rows
         self._open = open_bytes
-        self._cap = cap
         self._size = sizes if isinstance(sizes, int) else 0
         self._sizes = None if isinstance(sizes, int) else sizes
         self._total = 0 if self._sizes is None else int(self._sizes.sum())
         self._sums: Counts | None = None
-        # Running sums cost more than one sum, and mostly no group of a batch comes near the cap.
-        if self._sizes is not None and open_bytes + self._total >= cap:
+        # Running sums cost more than one sum, and mostly no group of a batch comes near a limit;
+        # ``least`` is the lowest limit that will be asked for.
+        if self._sizes is not None and open_bytes + self._total >= least:
             self._sums = np.cumsum(self._sizes)
 
-    def reached(self, first: int) -> int:
-        """The row at which a group reaches the cap whose first row in this batch is ``first``."""
+    def reached(self, first: int, limit: int) -> int:
+        """The row at which a group has ``limit`` bytes whose first row in this batch is ``first``."""
         before = self._open if first == 0 else 0
         if self._size:
-            return first + max(-(-(self._cap - before) // self._size), 1) - 1
+            return first + max(-(-(limit - before) // self._size), 1) - 1
         if self._sums is None:
             return self._rows
         passed = int(self._sums[first - 1]) if first else 0
-        return int(np.searchsorted(self._sums, passed + self._cap - before))
+        return int(np.searchsorted(self._sums, passed + limit - before))
 
     def upto(self, rows: int, first: int) -> int:
         """The row bytes so far of a group whose first row in this batch is ``first``."""

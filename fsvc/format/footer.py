@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from fsvc.errors import Corruption
 from fsvc.format import thrift
-from fsvc.format.thrift import BINARY, I64, LIST, STRUCT
+from fsvc.format.thrift import BINARY, I32, I64, LIST, STRUCT
 
 __all__ = ["MAGIC", "FileSchema", "LeafMeta", "RowGroup", "read_footer", "read_leaves", "write_footer"]
 
@@ -24,6 +24,8 @@ CREATED_BY = b"fsvc"
 # Field ids of ColumnMetaData.
 _TYPE, _ENCODINGS, _PATH, _CODEC, _VALUES, _UNCOMPRESSED, _COMPRESSED = 1, 2, 3, 4, 5, 6, 7
 _DATA_PAGE, _DICTIONARY_PAGE, _STATISTICS, _ENCODING_STATS = 9, 11, 12, 13
+_BYTE_ARRAY = 6  # of parquet.thrift's Type
+_KEPT = (_TYPE, _ENCODINGS, _CODEC, _VALUES, _UNCOMPRESSED, _COMPRESSED, _STATISTICS, _ENCODING_STATS)
 # Field ids of Statistics that tell the range: the old and the new min and max and their exactness.
 _RANGE = (1, 2, 5, 6, 7, 8)
 
@@ -101,6 +103,54 @@ class LeafMeta:
             parts += (b"\x26", thrift.zigzag(offset + self.dictionary_page))
         parts += (self.tail, b"\0\0")
         return b"".join(parts)
+
+
+def make_leaf(fields: thrift.Struct, dictionary_page: int, data_page: int) -> LeafMeta:
+    """A leaf's metadata from the fields of its ColumnMetaData and the offsets in its own pages.
+
+    ``dictionary_page`` is -1 where there is none.
+    """
+    last = _DATA_PAGE if dictionary_page < 0 else _DICTIONARY_PAGE
+    return LeafMeta(
+        head=thrift.write_fields({i: fields[i] for i in (_TYPE, _ENCODINGS)}),
+        middle=thrift.write_fields(
+            {i: fields[i] for i in (_CODEC, _VALUES, _UNCOMPRESSED, _COMPRESSED)}, _PATH
+        ),
+        tail=thrift.write_fields({i: fields[i] for i in (_STATISTICS, _ENCODING_STATS) if i in fields}, last),
+        dictionary_page=dictionary_page,
+        data_page=data_page,
+        length=fields[_COMPRESSED][1],
+        uncompressed=fields[_UNCOMPRESSED][1],
+        num_values=fields[_VALUES][1],
+    )
+
+
+def joined_leaf(first: LeafMeta, second: LeafMeta, whole: LeafMeta) -> LeafMeta | None:
+    """The metadata of a leaf whose pages are ``first``'s and then ``second``'s.
+
+    ``whole`` is the same content written in one go, whose statistics are taken over. None where the
+    pages cannot follow each other: another codec, a second dictionary, text behind a dictionary.
+    """
+    if second.dictionary_page >= 0:
+        return None
+    ours, theirs, all_of_it = first.fields(), second.fields(), whole.fields()
+    if ours[_CODEC] != theirs[_CODEC] or ours[_TYPE] != theirs[_TYPE]:
+        return None
+    # fastparquet reads wrong text where plain pages follow pages of a dictionary.
+    if first.dictionary_page >= 0 and ours[_TYPE][1] == _BYTE_ARRAY:
+        return None
+    if first.num_values + second.num_values != whole.num_values:
+        return None
+    fields: thrift.Struct = {i: ours[i] for i in (_TYPE, _CODEC)}
+    fields[_ENCODINGS] = (LIST, (I32, sorted(first.encodings | second.encodings)))
+    for field in (_VALUES, _UNCOMPRESSED, _COMPRESSED):
+        fields[field] = (I64, ours[field][1] + theirs[field][1])
+    if _STATISTICS in all_of_it:
+        fields[_STATISTICS] = all_of_it[_STATISTICS]
+    if _ENCODING_STATS in ours and _ENCODING_STATS in theirs:
+        pages = [*ours[_ENCODING_STATS][1][1], *theirs[_ENCODING_STATS][1][1]]
+        fields[_ENCODING_STATS] = (LIST, (STRUCT, pages))
+    return make_leaf(fields, first.dictionary_page, first.data_page)
 
 
 def _fields_after(previous: int, encoded: bytes) -> thrift.Struct:
@@ -210,23 +260,10 @@ def read_leaves(
         dictionary = meta[_DICTIONARY_PAGE][1] if _DICTIONARY_PAGE in meta else None
         start = data_page if dictionary is None else min(data_page, dictionary)
         length = meta[_COMPRESSED][1]
-        tail: thrift.Struct = {}
+        kept = {i: value for i, value in meta.items() if i in _KEPT}
         if _STATISTICS in meta:
-            tail[_STATISTICS] = (STRUCT, _statistics(meta[_STATISTICS][1], without))
-        if _ENCODING_STATS in meta:
-            tail[_ENCODING_STATS] = meta[_ENCODING_STATS]
-        leaf = LeafMeta(
-            head=thrift.write_fields({i: meta[i] for i in (_TYPE, _ENCODINGS)}),
-            middle=thrift.write_fields(
-                {i: meta[i] for i in (_CODEC, _VALUES, _UNCOMPRESSED, _COMPRESSED)}, _PATH
-            ),
-            tail=thrift.write_fields(tail, _DATA_PAGE if dictionary is None else _DICTIONARY_PAGE),
-            dictionary_page=-1 if dictionary is None else dictionary - start,
-            data_page=data_page - start,
-            length=length,
-            uncompressed=meta[_UNCOMPRESSED][1],
-            num_values=meta[_VALUES][1],
-        )
+            kept[_STATISTICS] = (STRUCT, _statistics(meta[_STATISTICS][1], without))
+        leaf = make_leaf(kept, -1 if dictionary is None else dictionary - start, data_page - start)
         result.append((leaf, view[start : start + length]))
     return result
 

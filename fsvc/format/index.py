@@ -17,10 +17,26 @@ import xxhash
 from blake3 import blake3
 
 from fsvc.errors import Corruption
-from fsvc.format.canonical import DIGEST_BYTES
+from fsvc.format.canonical import ADDRESS_BYTES, DIGEST_BYTES, Identity
 from fsvc.format.footer import LeafMeta, unpack_leaf
 
-__all__ = ["FULL", "Entry", "ObjectTable", "address_words", "checksum", "pack_meta", "unpack_meta", "write_table"]
+__all__ = [
+    "EXTENSION",
+    "FULL",
+    "MAX_EXTENSIONS",
+    "Entry",
+    "Extension",
+    "ObjectTable",
+    "address_words",
+    "checksum",
+    "own_lengths",
+    "pack_extension",
+    "pack_meta",
+    "table_id",
+    "unpack_extension",
+    "unpack_meta",
+    "write_table",
+]
 
 MAGIC = b"FSVCIDX1"
 _HEAD = struct.Struct("<8sIIQQ")
@@ -28,6 +44,12 @@ _CHECKSUM_BYTES = 8
 
 FULL = 1
 """The codec of an object that holds whole Parquet pages."""
+
+EXTENSION = 2
+"""The codec of an object that holds the pages that follow another object's pages."""
+
+MAX_EXTENSIONS = 16
+"""How many objects an extension may stand on, itself not counted."""
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -64,12 +86,48 @@ def pack_meta(leaves: Sequence[LeafMeta]) -> bytes:
     return struct.pack("<BH", FULL, len(leaves)) + b"".join(leaf.pack() for leaf in leaves)
 
 
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What an extension object says besides the metadata of the whole chunk.
+
+    ``base`` is the object whose pages come first, ``depth`` how many objects there are below, and
+    ``lengths`` the bytes of each leaf's own pages, which are stored one leaf after the other.
+    """
+
+    base: Identity
+    depth: int
+    lengths: tuple[int, ...]
+
+
+def pack_extension(leaves: Sequence[LeafMeta], extension: Extension) -> bytes:
+    """The metadata of an extension object: the base, own lengths, and the leaves of the whole chunk."""
+    return (
+        struct.pack("<BHB", EXTENSION, len(leaves), extension.depth)
+        + extension.base.address
+        + extension.base.digest
+        + struct.pack(f"<{len(leaves)}Q", *extension.lengths)
+        + b"".join(leaf.pack() for leaf in leaves)
+    )
+
+
+def unpack_extension(meta: bytes) -> Extension | None:
+    """What an object's metadata says of the object it extends; None for a full object."""
+    if not meta or meta[0] != EXTENSION:
+        return None
+    start = 4 + ADDRESS_BYTES + DIGEST_BYTES
+    count = int.from_bytes(meta[1:3], "little")
+    if len(meta) < start + 8 * count or not 1 <= meta[3] <= MAX_EXTENSIONS:
+        raise Corruption("an object's metadata is damaged")
+    base = Identity(meta[4 : 4 + ADDRESS_BYTES], meta[4 + ADDRESS_BYTES : start])
+    return Extension(base, meta[3], struct.unpack_from(f"<{count}Q", meta, start))
+
+
 def unpack_meta(meta: bytes) -> tuple[LeafMeta, ...]:
-    """The leaves of a full object. Raises Corruption on anything else."""
-    if len(meta) < 3 or meta[0] != FULL:
+    """The leaves of an object's whole chunk. Raises Corruption on an unknown codec."""
+    if len(meta) < 3 or meta[0] not in (FULL, EXTENSION):
         raise Corruption(f"an object has the unknown codec {meta[0] if meta else 'nothing'}")
     count = int.from_bytes(meta[1:3], "little")
-    position = 3
+    position = 3 if meta[0] == FULL else 4 + ADDRESS_BYTES + DIGEST_BYTES + 8 * count
     leaves = []
     for _ in range(count):
         leaf, position = unpack_leaf(meta, position)
@@ -77,6 +135,12 @@ def unpack_meta(meta: bytes) -> tuple[LeafMeta, ...]:
     if position != len(meta):
         raise Corruption("an object's metadata is longer than it says")
     return tuple(leaves)
+
+
+def own_lengths(meta: bytes) -> tuple[int, ...]:
+    """The bytes that an object itself stores for each leaf."""
+    extension = unpack_extension(meta)
+    return tuple(leaf.length for leaf in unpack_meta(meta)) if extension is None else extension.lengths
 
 
 def address_words(addresses: bytes) -> tuple[Words, Words]:
@@ -109,6 +173,7 @@ class ObjectTable:
             return array
 
         self.what = what
+        self.data = view
         raw = take("u1", packs * DIGEST_BYTES).tobytes()
         self.packs: list[str] = [raw[i : i + DIGEST_BYTES].hex() for i in range(0, len(raw), DIGEST_BYTES)]
         self.high: Words = take("<u8", count)

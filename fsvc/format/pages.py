@@ -161,7 +161,8 @@ def _write(
             store_schema=False,
             version="2.6",
             data_page_version="1.0",
-            dictionary_pagesize_limit=1 << 20,
+            # A writer that gives up its dictionary half-way makes chunks that fastparquet reads wrong.
+            dictionary_pagesize_limit=1 << 30,
         ) as writer:
             writer.write_table(table, row_group_size=max(1, len(table)))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:

@@ -24,7 +24,7 @@ _LONG_WORDS = (pa.lib.Type_TIME64, pa.lib.Type_TIMESTAMP)
 
 
 def wrong_statistics(leaves: tuple[LeafMeta, ...], array: pa.Array) -> str | None:
-    """what a chunk's statistics say wrongly of its values (in stored form); None where they are right.
+    """What a chunk's statistics say wrongly of its values (in stored form); None where they are right.
 
     Statistics that are left out say nothing wrong.
     """
@@ -79,13 +79,13 @@ def _plain(value: pa.Array) -> bytes:
     if pa.types.is_boolean(t):
         return b"\1" if value[0].as_py() else b"\0"
     if pa.types.is_integer(t):
-        number: int = value[0].as_py()
-        width = max(4, t.bit_width // 8)
+        number = int(value[0].as_py())
+        width = max(4, int(t.bit_width) // 8)
         return (number % (1 << 8 * width)).to_bytes(width, "little")
     if pa.types.is_decimal(t):
         raw = bytes(value.buffers()[1])[: t.byte_width]
-        width = ((10**t.precision - 1).bit_length() + 8) // 8
-        return int.from_bytes(raw, "little", signed=True).to_bytes(width, "big", signed=True)
+        size: int = ((10**t.precision - 1).bit_length() + 8) // 8
+        return int.from_bytes(raw, "little", signed=True).to_bytes(size, "big", signed=True)
     text = value[0].as_buffer() if not pa.types.is_fixed_size_binary(t) else value[0].as_py()
     return bytes(text)
 

@@ -15,7 +15,7 @@ from fsvc.query.filesystem import Served, SnapshotFileSystem
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "snapshot_relation"]
+__all__ = ["connect", "snapshot_relation", "virtual_relation"]
 
 _open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
 
@@ -52,14 +52,19 @@ def connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def snapshot_relation(
-    store: Store, reader: SnapshotReader, snapshot: str, *, row_numbers: bool = False
+def snapshot_relation(store: Store, reader: SnapshotReader, snapshot: str) -> duckdb.DuckDBPyRelation:
+    """A relation over a snapshot as a virtual Parquet file, on a connection of its own."""
+    return virtual_relation(VirtualFile(store.objects, layout(reader)), snapshot)
+
+
+def virtual_relation(
+    content: VirtualFile, name: str, *, row_numbers: bool = False
 ) -> duckdb.DuckDBPyRelation:
-    """A relation over a snapshot as a virtual Parquet file, on a connection of its own.
+    """A relation over a virtual Parquet file, which DuckDB sees under this name.
 
     With ``row_numbers`` it has a column ``file_row_number`` more, which counts from 0.
     """
     connection = connect()
-    path = f"{snapshot}.parquet"
-    connection.register_filesystem(_OneSnapshot(path, VirtualFile(store.objects, layout(reader))))
+    path = f"{name}.parquet"
+    connection.register_filesystem(_OneSnapshot(path, content))
     return connection.read_parquet(f"fsvc://{path}", file_row_number=row_numbers)

@@ -8,29 +8,55 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fsvc.errors import InvalidUse, UnsupportedData
+from fsvc.engine.reading import SnapshotReader
+from fsvc.engine.store import Store
+from fsvc.engine.virtual import VirtualFile, layout
+from fsvc.errors import FsvcError, InvalidUse, UnsupportedData
+from fsvc.query.connection import virtual_relation
 
 if TYPE_CHECKING:
-    import duckdb
     from numpy.typing import NDArray
 
-__all__ = ["ROW_NUMBER", "matching_rows", "only_rows"]
+__all__ = ["matching_rows", "only_rows"]
 
-ROW_NUMBER = "file_row_number"
+_ROW_NUMBER = "file_row_number"
 """The column that DuckDB adds to a Parquet file: the number of the row, from 0."""
 
 
-def matching_rows(relation: duckdb.DuckDBPyRelation, condition: str) -> NDArray[np.int64]:
-    """The numbers of the rows that fulfil a condition, ascending. The relation has :data:`ROW_NUMBER`.
+class _Watched(VirtualFile):
+    """A virtual file that remembers why it could not be read: DuckDB passes on no more than a text."""
 
-    Raises InvalidUse where DuckDB does not understand the condition.
+    failure: FsvcError | None = None
+
+    def read_at(self, position: int, length: int) -> bytes:
+        """The bytes of a range."""
+        try:
+            return super().read_at(position, length)
+        except FsvcError as error:
+            self.failure = error
+            raise
+
+
+def matching_rows(store: Store, reader: SnapshotReader, snapshot: str, condition: str) -> NDArray[np.int64]:
+    """The numbers of a snapshot's rows that fulfil a condition in SQL, ascending.
+
+    Raises InvalidUse where DuckDB does not understand the condition, Corruption where what it reads
+    is damaged.
     """
     import duckdb
 
+    if _ROW_NUMBER in (name.casefold() for name in reader.manifest.schema.names):
+        raise InvalidUse(f"a snapshot with a column {_ROW_NUMBER!r} cannot be filtered")
+    content = _Watched(store.objects, layout(reader))
     try:
-        # Alone in its own brackets, whatever the condition holds remains one condition.
-        found = relation.filter(f"({condition}\n)").project(ROW_NUMBER).fetchnumpy()[ROW_NUMBER]
-    except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+        relation = virtual_relation(content, snapshot, row_numbers=True)
+        # In brackets of its own, on lines of its own: whatever it holds, it stays one condition.
+        found = relation.filter(f"(\n{condition}\n)").project(_ROW_NUMBER).fetchnumpy()[_ROW_NUMBER]
+    except duckdb.Error as error:
+        if content.failure is not None:
+            raise content.failure from error
+        if not isinstance(error, (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError)):
+            raise
         first = str(error).strip().splitlines()[0]
         raise InvalidUse(f"the condition {condition!r} cannot be used: {first}") from None
     return np.sort(np.asarray(found, np.int64))

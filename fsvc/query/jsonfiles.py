@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fsvc.errors import UnreadableInput, UnsupportedData
 from fsvc.query.textfiles import TextFiles, compression, exact_pattern, read_start
-from fsvc.query.texttypes import ARROW_TYPES, decide, quote_name, quote_text
+from fsvc.query.texttypes import ARROW_TYPES, EMPTY, decide, quote_name, quote_text
 
 __all__ = ["JsonFiles"]
 
@@ -68,7 +68,9 @@ class JsonFiles(TextFiles):
             self._types[name] = "VARCHAR"
         self.num_rows, findings = self.classify([quote_name(name) for name in open_names])
         for name, finding in zip(open_names, findings, strict=True):
-            exact[name] = _json_type(kinds[name], decide(finding), name)
+            # An empty text is a value here: with it, a column is of texts.
+            decided = "VARCHAR" if finding.classes & EMPTY else decide(finding)
+            exact[name] = _json_type(kinds[name], decided, name)
             arrow[name] = ARROW_TYPES[exact[name]]
         self._casts = exact
         self.schema = pa.schema([pa.field(name, arrow[name]) for name in kinds])

@@ -109,6 +109,7 @@ class TextFiles:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def rows_of(self, query: str, path: Path) -> list[tuple[Any, ...]]:
+        """The result of a query on a file. Raises UnreadableInput, naming the file."""
         try:
             rows: list[tuple[Any, ...]] = self.connection.sql(query).fetchall()
             return rows
@@ -222,6 +223,7 @@ def exact_pattern(path: Path) -> str:
 
 
 def compression(path: Path) -> str:
+    """How the suffix says that a file is compressed, in DuckDB's and Arrow's word."""
     return _COMPRESSIONS.get(path.suffix.lower(), "none")
 
 

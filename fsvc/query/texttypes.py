@@ -15,6 +15,7 @@ import pyarrow as pa
 
 __all__ = [
     "ARROW_TYPES",
+    "EMPTY",
     "Finding",
     "class_expression",
     "decide",
@@ -35,6 +36,7 @@ FAR_MICROS = 128  # the same in other years
 NANOS = 256
 ZONED = 512  # with an offset from UTC
 TEXT = 1024
+EMPTY = 2048
 
 _DAY = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _NEAR = r"(1[7-9]|2[01])[0-9]{2}-[0-9]{2}-[0-9]{2}"
@@ -87,7 +89,7 @@ class Finding:
     @property
     def wide(self) -> bool:
         """Whether all values are integers, and some are wide: then the range decides the type."""
-        return bool(self.classes & WIDE) and not self.classes & ~(SMALL | LONG | WIDE)
+        return bool(self.classes & WIDE) and not self.classes & ~(SMALL | LONG | WIDE | EMPTY)
 
     def stretch(self, low: int | None, high: int | None) -> None:
         """Take in the ends of more values."""
@@ -110,7 +112,7 @@ def quote_text(text: str) -> str:
 def class_expression(column: str) -> str:
     """An SQL aggregate over a text column (an SQL expression): the classes of its values.
 
-    Nulls and empty texts are of no class.
+    Nulls are of no class.
     """
     cases = []
     for bit, pattern, kind in _RULES:
@@ -121,7 +123,9 @@ def class_expression(column: str) -> str:
         if kind is not None:
             test += f" AND TRY_CAST({column} AS {kind}) IS NOT NULL"
         cases.append(f"WHEN {test} THEN {bit}")
-    choice = f"CASE WHEN {column} IS NULL OR {column} = '' THEN 0 {' '.join(cases)} ELSE {TEXT} END"
+    choice = (
+        f"CASE WHEN {column} IS NULL THEN 0 WHEN {column} = '' THEN {EMPTY} {' '.join(cases)} ELSE {TEXT} END"
+    )
     return f"bit_or({choice})"
 
 
@@ -132,8 +136,11 @@ def range_expression(column: str) -> str:
 
 
 def decide(found: Finding) -> str:
-    """The SQL type of a column: the narrowest that keeps every value as it is; else VARCHAR."""
-    classes = found.classes
+    """The SQL type of a column: the narrowest that keeps every value as it is; else VARCHAR.
+
+    Empty texts have no say: CSV writers quote missing values too.
+    """
+    classes = found.classes & ~EMPTY
 
     def only(*allowed: int) -> bool:
         return bool(classes) and not classes & ~sum(allowed)

@@ -63,6 +63,9 @@ def _list_like(kind: pa.DataType, child: pa.Field) -> pa.DataType:
 def _lossless(read: pa.DataType, meant: pa.DataType) -> bool:
     """Whether a safe cast between two flat types keeps each value, or fails."""
     types = pa.types
+    if types.is_null(meant) or (types.is_date64(meant) and read == pa.timestamp("ms")):
+        # What is no null, or no whole day, is refused when it turns up.
+        return True
     if types.is_timestamp(read) and types.is_timestamp(meant):
         # With any zone it is the same instant; the zone is only a label.
         return (read.tz is None) == (meant.tz is None)
@@ -111,7 +114,7 @@ def convert(array: pa.Array, kind: pa.DataType, categories: Mapping[str, pa.Arra
         values = convert(array, kind.value_type, categories, path)
         return encode(values, kind, None if known is None else known.cast(kind.value_type))
     if not pa.types.is_nested(kind):
-        return array if array.type == kind else array.cast(kind, safe=True)
+        return array if array.type == kind else _flat(array, kind)
     if array.type == kind and not any(name.startswith(path + ".") for name in categories):
         return array
     array = unsliced(array)
@@ -130,3 +133,15 @@ def convert(array: pa.Array, kind: pa.DataType, categories: Mapping[str, pa.Arra
     else:
         children = [convert(array.values, kind.value_type, categories, child_path(path, "element"))]
     return replace_children(array, kind, children)
+
+
+def _flat(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Flat values as another type, or pa.ArrowInvalid."""
+    if pa.types.is_null(kind):
+        if array.null_count < len(array):
+            raise pa.ArrowInvalid(f"{len(array) - array.null_count} value(s) where the file claims nulls only")
+        return pa.nulls(len(array))
+    if pa.types.is_date64(kind) and pa.types.is_timestamp(array.type):
+        # A cast would round down to whole days; what is none is found when the batch is validated.
+        return array.view(pa.int64()).view(kind)
+    return array.cast(kind, safe=True)

@@ -1,9 +1,4 @@
-"""Dictionary arrays: looking up their values, and giving batches dictionaries that only grow.
-
-Arrow lets every batch of a stream have a dictionary of its own. Whoever stores the categories once
-per column needs them to agree; here each batch's indices are rewritten, where needed, to a
-dictionary that starts with that of the batch before.
-"""
+"""Dictionary arrays: looking values up, and putting nested arrays together again."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ import pyarrow.compute as pc
 from fsvc.errors import UnsupportedData
 from fsvc.format.categories import child_path, dictionary_types
 
-__all__ = ["GrowingDictionaries", "encode", "index_of", "map_entries", "replace_children", "unsliced"]
+__all__ = ["encode", "index_of", "map_entries", "replace_children", "unsliced"]
 
 
 def _lookup_form(values: pa.Array) -> pa.Array:
@@ -103,91 +98,3 @@ def map_entries(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     """
     entries = array.values
     return entries.field(0), entries.field(1)
-
-
-class GrowingDictionaries:
-    """Rewrites batches of one stream so that each dictionary starts with the one before it."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._columns = {
-            position
-            for position, field in enumerate(schema)
-            if dictionary_types(pa.schema([field.remove_metadata()]))
-        }
-        self._known: dict[str, pa.Array] = {}
-        self._seen: dict[str, tuple[object, ...]] = {}
-
-    def follow(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The next batch of the stream, with its dictionaries brought in line.
-
-        Raises:
-            UnsupportedData: the categories of all batches are more than the column's index
-                type can number; the message names the column.
-        """
-        if not self._columns:
-            return batch
-        columns = list(batch.columns)
-        for position in self._columns:
-            name = self._schema.field(position).name
-            # By position too: two columns may have one name, which is refused elsewhere.
-            path = child_path(str(position), name)
-            try:
-                columns[position] = self._visit(columns[position], path)
-            except UnsupportedData as error:
-                raise UnsupportedData(f"column {name!r}: {error.message}", hint=error.hint) from error
-        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
-    def _visit(self, array: pa.Array, path: str) -> pa.Array:
-        kind = array.type
-        if pa.types.is_dictionary(kind):
-            return self._follow(array, path)
-        if not dictionary_types(pa.schema([("", kind)])):
-            return array
-        array = unsliced(array)
-        if pa.types.is_struct(kind):
-            children = [
-                self._visit(array.field(position), child_path(path, str(position)))
-                for position in range(kind.num_fields)
-            ]
-        elif pa.types.is_map(kind):
-            keys, items = map_entries(array)
-            children = [
-                self._visit(keys, child_path(path, "key")),
-                self._visit(items, child_path(path, "value")),
-            ]
-        else:
-            children = [self._visit(array.values, child_path(path, "element"))]
-        return replace_children(array, kind, children)
-
-    def _follow(self, array: pa.Array, path: str) -> pa.Array:
-        new = array.dictionary
-        known = self._known.get(path)
-        identity = _identity(new)
-        if known is None or identity == self._seen.get(path):
-            # Comparing addresses first spares comparing a large shared dictionary per batch; the
-            # dictionary is held in _known, so its addresses cannot be used again meanwhile.
-            self._known[path], self._seen[path] = new, identity
-            return array
-        if len(new) <= len(known) and known.slice(0, len(new)).equals(new):
-            return pa.DictionaryArray.from_arrays(
-                array.indices, known, ordered=array.type.ordered, safe=False
-            )
-        if len(new) > len(known) and new.slice(0, len(known)).equals(known):
-            self._known[path], self._seen[path] = new, identity
-            return array
-        positions = index_of(new, known)
-        added = pc.indices_nonzero(pc.is_null(positions))
-        fresh = pa.array(np.arange(len(known), len(known) + len(added), dtype=np.int32))
-        merged = _lookup_form(known)
-        if len(added):
-            merged = pa.concat_arrays([merged, _lookup_form(new).take(added)])
-            positions = pc.replace_with_mask(positions, pc.is_null(positions), fresh)
-        grown = _from_lookup_form(merged, array.type.value_type)
-        self._known[path], self._seen[path] = grown, _identity(grown)
-        return _assemble(positions.take(array.indices), grown, array.type)
-
-
-def _identity(array: pa.Array) -> tuple[object, ...]:
-    buffers = tuple(buffer.address if buffer is not None else 0 for buffer in array.buffers())
-    return (len(array), array.offset, *buffers)

@@ -76,11 +76,15 @@ def _from_table(table: pa.Table, columns: Sequence[str] | None, description: str
         table = table.select(positions)
 
     def read() -> Iterator[pa.RecordBatch]:
-        # Whole first: a batch is a slice, and validating slices visits shared children every time.
-        validate(table)
-        yield from table.to_batches(max_chunksize=BATCH_ROWS)
+        if table.num_rows:
+            return iter(table.to_batches())
+        # Even without rows a column may have categories.
+        empty = [
+            column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns
+        ]
+        return iter([pa.RecordBatch.from_arrays(empty, schema=table.schema)])
 
-    return Source(table.schema, read, table.num_rows, description, repeatable=True, validated=True)
+    return Source(table.schema, read, table.num_rows, description, repeatable=True)
 
 
 def _from_reader(reader: pa.RecordBatchReader, columns: Sequence[str] | None, description: str) -> Source:

@@ -29,7 +29,11 @@ def sort_source(source: Source, columns: Sequence[str]) -> Source:
     positions = select_fields(source.schema.names, names, source.description)
 
     def read() -> Iterator[pa.RecordBatch]:
-        table = pa.Table.from_batches(source.batches(), schema=source.schema)
+        batches = list(source.batches())
+        table = pa.Table.from_batches(batches, schema=source.schema)
+        if not table.num_rows:
+            yield from batches
+            return
         try:
             table = table.unify_dictionaries()
         except pa.ArrowException as error:

@@ -9,12 +9,12 @@ from types import TracebackType
 import pyarrow as pa
 
 from fsvc.errors import FsvcError, InvalidUse, NotFound, UnreadableInput, UnsupportedData
-from fsvc.sources.dictionaries import GrowingDictionaries
+from fsvc.format.categories import dictionary_types
 
 __all__ = ["BATCH_ROWS", "Source", "check_columns", "first_line", "nearest", "select_fields", "validate"]
 
 BATCH_ROWS = 65536
-"""The largest number of rows in a batch of a :class:`Source`."""
+"""The largest number of rows in a batch that is read from a file."""
 
 
 @dataclass
@@ -49,10 +49,10 @@ class Source:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, in order, as record batches.
 
-        Every batch has the types of :attr:`schema`, 1 to :data:`BATCH_ROWS` rows, and is valid in
-        full (offsets within bounds, text in UTF-8). The dictionary of a dictionary column, nested
-        ones included, starts with the dictionary of the batch before: the last batch's dictionary
-        numbers the categories of all.
+        Every batch has the types of :attr:`schema`. A batch has at most :data:`BATCH_ROWS` rows
+        where the source makes it, and what the caller made it in memory; batches may have
+        dictionaries of their own. What comes from a file is valid in full (offsets within bounds,
+        text in UTF-8); of objects in memory only the layout is checked.
 
         Raises:
             InvalidUse: the source is closed, or was read before and is not repeatable.
@@ -67,14 +67,11 @@ class Source:
         return self._checked()
 
     def _checked(self) -> Iterator[pa.RecordBatch]:
-        dictionaries = GrowingDictionaries(self.schema)
         try:
-            for whole in self.read():
+            for batch in self.read():
                 if not self.validated:
-                    # Before slicing: validating a slice visits all children of its parent again.
-                    validate(whole)
-                for start in range(0, whole.num_rows, BATCH_ROWS):
-                    yield dictionaries.follow(whole.slice(start, BATCH_ROWS))
+                    validate(batch, full=self.from_file)
+                yield batch
         except FsvcError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -101,15 +98,15 @@ class Source:
         self.close()
 
 
-def validate(table: pa.RecordBatch | pa.Table) -> None:
-    """Check every value in full: bounds of offsets and indices, text in UTF-8, decimals in range.
+def validate(table: pa.RecordBatch | pa.Table, *, full: bool = True) -> None:
+    """Check the layout of every column; in full also bounds of offsets and indices, text in UTF-8.
 
     Raises:
         pa.ArrowInvalid: something is wrong; the message names the column.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
-            column.validate(full=True)
+            column.validate(full=full)
         except pa.ArrowInvalid as error:
             raise pa.ArrowInvalid(f"column {name!r}: {first_line(error)}") from error
 

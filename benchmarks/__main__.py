@@ -1,0 +1,148 @@
+"""``python -m benchmarks``: measure, print the table, and keep it as JSON if asked to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.report import Report, environment, merged, say, text_table, write_readme
+from benchmarks.workloads import WORKLOADS, Bench, Options, Workload, WrongResult, warm_up
+
+_LARGE_ROWS = 10_000_000
+
+
+def _positive(text: str) -> int:
+    number = int(text.replace("_", ""))
+    if number < 1:
+        raise argparse.ArgumentTypeError("a number above zero is wanted")
+    return number
+
+
+def _gigabytes(text: str) -> int:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError("a number above zero is wanted")
+    return int(number * 1e9)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure fsvc beside plain Parquet."
+    )
+    parser.add_argument(
+        "--rows", type=_positive, default=1_000_000, metavar="N", help="rows of the table (1,000,000)"
+    )
+    parser.add_argument(
+        "--large", action="store_true", help=f"measure {_LARGE_ROWS:,} rows too, and a source of 4 GB"
+    )
+    parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="runs per figure of time (5)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(WORKLOADS),
+        metavar="NAME",
+        help="only this workload; may be repeated",
+    )
+    parser.add_argument("--list", action="store_true", help="name the workloads and stop")
+    parser.add_argument(
+        "--source-gb",
+        type=_gigabytes,
+        metavar="GB",
+        help="size of the source of peak-memory (1; 4 with --large)",
+    )
+    parser.add_argument(
+        "--commits", type=_positive, default=1_000, metavar="N", help="commits of log (1,000)"
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        metavar="DIR",
+        help="where files are written and removed again (the system's place)",
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there as JSON")
+    parser.add_argument(
+        "--from-json",
+        type=Path,
+        action="append",
+        metavar="PATH",
+        help="measure nothing: take the figures of an earlier run; may be repeated",
+    )
+    parser.add_argument("--write-readme", action="store_true", help="put the table into benchmarks/README.md")
+    return parser
+
+
+def _measure(given: argparse.Namespace) -> tuple[Report, int]:
+    """Run the workloads; the figures, and how many workloads gave a wrong result and so none.
+
+    The JSON file is kept up to date, so that an interrupted run leaves what it has found.
+    """
+    source = given.source_gb or (4_000_000_000 if given.large else 1_000_000_000)
+    options = Options(runs=given.runs, source_bytes=source, commits=given.commits)
+    chosen = [workload for name, workload in WORKLOADS.items() if not given.only or name in given.only]
+    sizes = sorted({given.rows, _LARGE_ROWS} if given.large else {given.rows})
+    report = Report(environment(), ())
+    wrong = 0
+
+    def run(workload: Workload, bench: Bench) -> None:
+        nonlocal report, wrong
+        say(f"{workload.name}, {bench.rows:,} rows ..." if workload.sized else f"{workload.name} ...")
+        try:
+            figure = workload.run(bench)
+        except WrongResult as error:
+            say(f"benchmarks: {workload.name}: {error}")
+            wrong += 1
+            return
+        report = replace(report, figures=(*report.figures, figure))
+        if given.json is not None:
+            given.json.write_text(report.to_json(), encoding="utf-8")
+
+    with tempfile.TemporaryDirectory(prefix="fsvc-bench-", dir=given.directory) as scratch:
+        for part in ("warm", "once", *map(str, sizes)):
+            (Path(scratch) / part).mkdir()
+        warm_up(Path(scratch) / "warm")
+        for rows in sizes:
+            bench = Bench(Path(scratch) / str(rows), rows, options)
+            for workload in chosen:
+                if workload.sized:
+                    run(workload, bench)
+        # Last, when no large table is in this process any more.
+        bench = Bench(Path(scratch) / "once", min(sizes), options)
+        for workload in chosen:
+            if not workload.sized:
+                run(workload, bench)
+    return report, wrong
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code: 0, or 1 where a workload gave a wrong result."""
+    given = _parser().parse_args(arguments)
+    if given.list:
+        width = max(map(len, WORKLOADS))
+        for workload in WORKLOADS.values():
+            print(f"{workload.name:<{width}}  {workload.title.format(commits='1,000', source='large')}")
+        return 0
+    wrong = 0
+    try:
+        if given.from_json:
+            report = merged([Report.from_json(path.read_text(encoding="utf-8")) for path in given.from_json])
+        else:
+            report, wrong = _measure(given)
+        print(text_table(report.figures))
+        if given.json is not None:
+            given.json.write_text(report.to_json(), encoding="utf-8")
+        if wrong:
+            return 1
+        if given.write_readme:
+            write_readme(report)
+    except (OSError, ValueError) as error:
+        say(f"benchmarks: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

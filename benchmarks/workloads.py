@@ -1,0 +1,521 @@
+"""The workloads: each measures one thing that fsvc does beside what plain Parquet does instead."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import fsvc
+from benchmarks import tables
+from benchmarks.figures import Assurance, Figure, Pairs, Unit, flushed, interleave, timed
+
+__all__ = ["WORKLOADS", "Bench", "Options", "Workload", "WrongResult", "warm_up"]
+
+_NAME = "customers"
+_PLAIN_WRITE = "write of the table as Parquet"
+_PLAIN_READ = "read of the Parquet file"
+_PLAIN_BYTES = "the table as a Parquet file"
+
+
+class WrongResult(Exception):
+    """A workload did not give what it has to give, so that its figure would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure: runs per figure, bytes of the source larger than memory's bound, commits to list."""
+
+    runs: int = 5
+    source_bytes: int = 1_000_000_000
+    commits: int = 1_000
+
+
+class Bench:
+    """A table of one size, its plain Parquet file, and a repository it is committed to; made on demand.
+
+    Everything lies below ``directory``, which has to be there and empty.
+    """
+
+    def __init__(self, directory: Path, rows: int, options: Options) -> None:
+        self.directory = directory
+        self.rows = rows
+        self.options = options
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The table in memory."""
+        return tables.make_table(self.rows)
+
+    @cached_property
+    def plain_file(self) -> Path:
+        """The table as a zstd Parquet file."""
+        path = self.directory / "plain.parquet"
+        write_plain(self.table, path)
+        flushed(path)
+        return path
+
+    @cached_property
+    def committed(self) -> str:
+        """Where the repository is whose default branch holds the table."""
+        path = self.directory / "committed"
+        fsvc.init(path).commit({_NAME: self.table}, key=tables.KEY, message="first")
+        return str(path)
+
+    def new_repository(self, table: pa.Table, name: str) -> Path:
+        """A repository of its own that holds a table."""
+        path = self.directory / name
+        if path.exists():
+            rmtree(path)
+        fsvc.init(path).commit({_NAME: table}, key=tables.KEY, message="first")
+        return path
+
+    def time_plain_write(self) -> float:
+        """Seconds of writing the table with pyarrow, as anybody would; nothing is synced in that time."""
+        path = self.directory / "written.parquet"
+        seconds = timed(lambda: write_plain(self.table, path))
+        flushed(path)
+        path.unlink()
+        return seconds
+
+    def time_plain_read(self) -> float:
+        """Seconds of reading the plain file into memory with pyarrow."""
+        path = self.plain_file
+        return timed(lambda: pq.read_table(path))
+
+    def with_column_added(self, variant: int) -> pa.Table:
+        """The table with one column more."""
+        return self.table.append_column(tables.ADDED, tables.added_column(self.rows, variant))
+
+    def with_column_recomputed(self, variant: int) -> pa.Table:
+        """The table with other values in one column."""
+        at = self.table.schema.get_field_index(tables.RECOMPUTED)
+        values = tables.recomputed_column(self.rows, variant)
+        return self.table.set_column(at, self.table.schema.field(at), values)
+
+    @property
+    def appended_rows(self) -> int:
+        """One per cent of the rows."""
+        return max(1, self.rows // 100)
+
+
+def write_plain(table: pa.Table, path: Path) -> None:
+    """The baseline: pyarrow's writer, zstd, everything else as it comes."""
+    pq.write_table(table, path, compression="zstd")
+
+
+def tree_bytes(directory: Path) -> int:
+    """The sizes of all files below a directory, summed."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def warm_up(directory: Path) -> None:
+    """Do a little of everything once, so that no workload pays for imports and thread pools."""
+    bench = Bench(directory, 20_000, Options(runs=1))
+    bench.time_plain_write()
+    bench.time_plain_read()
+    fsvc.open(bench.committed).snapshot(_NAME).to_arrow()
+    fsvc.open(bench.committed).snapshot(_NAME).write_parquet(directory / "warm.parquet")
+
+
+def _prove(location: str | Path, table: pa.Table, branch: str | None = None) -> None:
+    """Restore what was committed, which proves every digest, and compare it with what was handed over."""
+    if not fsvc.open(location, branch=branch).snapshot(_NAME).to_arrow().equals(table):
+        raise WrongResult(f"what {location} gives back is not what was committed")
+
+
+# -- time ----------------------------------------------------------------------------------------
+
+
+def _first_commit(bench: Bench) -> Pairs:
+    path = bench.directory / "first"
+
+    def ours(_: int) -> float:
+        if path.exists():
+            rmtree(path)
+        repository = fsvc.init(path)
+        return timed(lambda: repository.commit({_NAME: bench.table}, key=tables.KEY, message="first"))
+
+    found = interleave(bench.options.runs, bench.time_plain_write, ours)
+    _prove(path, bench.table)
+    rmtree(path)
+    return found
+
+
+def _unchanged(bench: Bench) -> Pairs:
+    location = bench.committed
+
+    def commit() -> None:
+        if fsvc.open(location).commit({_NAME: bench.table}, message="again").created:
+            raise WrongResult("committing unchanged data made a commit")
+
+    return interleave(bench.options.runs, bench.time_plain_write, lambda _: timed(commit))
+
+
+def _commit_edited(bench: Bench, what: str, edit: Callable[[int], pa.Table]) -> Pairs:
+    """Commits of edited tables, each with data of its own, on a branch of its own off the first commit."""
+    location = bench.committed
+    repository = fsvc.open(location)
+
+    def ours(run: int) -> float:
+        table = edit(run + 1)
+        branch = f"{what}-{run}"
+        repository.branch(branch, "main")
+
+        def commit() -> None:
+            fsvc.open(location, branch=branch).commit({_NAME: table}, message=what)
+
+        return timed(commit)
+
+    found = interleave(bench.options.runs, bench.time_plain_write, ours)
+    last = bench.options.runs
+    _prove(location, edit(last), f"{what}-{last - 1}")
+    return found
+
+
+def _add_column(bench: Bench) -> Pairs:
+    return _commit_edited(bench, "added", bench.with_column_added)
+
+
+def _recompute_column(bench: Bench) -> Pairs:
+    return _commit_edited(bench, "recomputed", bench.with_column_recomputed)
+
+
+def _restore(bench: Bench) -> Pairs:
+    location = bench.committed
+    _prove(location, bench.table)
+    return interleave(
+        bench.options.runs,
+        bench.time_plain_read,
+        lambda _: timed(lambda: fsvc.open(location).snapshot(f"{_NAME}@main").to_arrow()),
+    )
+
+
+def _checkout(bench: Bench) -> Pairs:
+    location = bench.committed
+    path = bench.directory / "checkout.parquet"
+
+    def ours(_: int) -> float:
+        path.unlink(missing_ok=True)
+        seconds = timed(lambda: fsvc.open(location).snapshot(f"{_NAME}@main").write_parquet(path))
+        flushed(path)
+        return seconds
+
+    found = interleave(bench.options.runs, bench.time_plain_write, ours)
+    if fsvc.identify(path, key=tables.KEY).id != fsvc.open(location).snapshot(f"{_NAME}@main").id:
+        raise WrongResult("the checked-out file does not hold the table")
+    path.unlink()
+    return found
+
+
+# -- bytes: they are the same in every run, so one is enough -------------------------------------
+
+
+def _stored_bytes(bench: Bench) -> Pairs:
+    path = bench.new_repository(bench.table, "stored")
+    _prove(path, bench.table)
+    stored = tree_bytes(path)
+    rmtree(path)
+    return Pairs((bench.plain_file.stat().st_size,), (stored,))
+
+
+def _new_bytes(bench: Bench, before: pa.Table, after: pa.Table, own: pa.Table | None) -> Pairs:
+    """What a second commit adds to a repository, files of every kind; ``own`` is what is new in it."""
+    path = bench.new_repository(before, "grown")
+    was = tree_bytes(path)
+    fsvc.open(path).commit({_NAME: after}, message="second")
+    added = tree_bytes(path) - was
+    _prove(path, after)
+    rmtree(path)
+    if own is None:
+        return Pairs((bench.plain_file.stat().st_size,), (added,))
+    alone = bench.directory / "own.parquet"
+    write_plain(own, alone)
+    size = alone.stat().st_size
+    alone.unlink()
+    return Pairs((size,), (added,))
+
+
+def _bytes_added(bench: Bench) -> Pairs:
+    after = bench.with_column_added(1)
+    return _new_bytes(bench, bench.table, after, after.select([tables.ADDED]))
+
+
+def _bytes_recomputed(bench: Bench) -> Pairs:
+    after = bench.with_column_recomputed(1)
+    return _new_bytes(bench, bench.table, after, after.select([tables.RECOMPUTED]))
+
+
+def _bytes_dropped(bench: Bench) -> Pairs:
+    return _new_bytes(bench, bench.table, bench.table.drop_columns([tables.RECOMPUTED]), None)
+
+
+def _bytes_appended(bench: Bench) -> Pairs:
+    rows = tables.make_table(bench.appended_rows, bench.rows)
+    after = pa.concat_tables([bench.table, rows])
+    return _new_bytes(bench, bench.table, after, rows)
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+# The greatest resident size of a process since it began. What getrusage says counts the parent's
+# memory too, which the child shared until it ran a program of its own; so Linux is asked directly.
+_PEAK = """
+def peak():
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        import resource, sys
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+"""
+
+_COMMIT_SOURCE = (
+    _PEAK
+    + """
+import sys
+import fsvc
+location, source, key, name = sys.argv[1:]
+fsvc.init(location).commit({name: source}, key=key, message="first")
+print(peak())
+"""
+)
+
+_COPY_SOURCE = (
+    _PEAK
+    + """
+import sys
+import pyarrow.parquet as pq
+source, target = sys.argv[1:]
+with pq.ParquetFile(source) as file:
+    with pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as writer:
+        for group in range(file.num_row_groups):
+            writer.write_table(file.read_row_group(group))
+print(peak())
+"""
+)
+
+
+def _python(code: str, *arguments: str) -> str:
+    """Run a program in a process of its own and give what it printed last."""
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = [root, os.environ.get("PYTHONPATH", "")]
+    found = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+    )
+    if found.returncode:
+        raise WrongResult(f"a process of the benchmark failed: {found.stderr.strip()[-2000:]}")
+    return found.stdout.strip().splitlines()[-1]
+
+
+def _peak_memory(bench: Bench) -> Pairs:
+    source = bench.directory / "source.parquet"
+    rows = tables.write_source(source, bench.options.source_bytes)
+    copy = bench.directory / "copy.parquet"
+    location = bench.directory / "large"
+    try:
+        plain = int(_python(_COPY_SOURCE, str(source), str(copy)))
+        copy.unlink()
+        ours = int(_python(_COMMIT_SOURCE, str(location), str(source), tables.KEY, _NAME))
+        _prove_stream(location, source, rows)
+    finally:
+        for path in (source, copy):
+            path.unlink(missing_ok=True)
+        if location.exists():
+            rmtree(location)
+    return Pairs((plain,), (ours,))
+
+
+def _prove_stream(location: Path, source: Path, rows: int) -> None:
+    """Restore batch by batch, which proves every digest, and compare with the file it came from."""
+    snapshot = fsvc.open(location).snapshot(_NAME)
+    if snapshot.num_rows != rows:
+        raise WrongResult(f"{rows} rows were committed, and {snapshot.num_rows} are there")
+    schema = snapshot.schema
+    expected = schema.empty_table()
+    with pq.ParquetFile(source) as file:
+        groups = iter(range(file.num_row_groups))
+        for batch in snapshot.to_batches():
+            while expected.num_rows < batch.num_rows:
+                expected = pa.concat_tables([expected, file.read_row_group(next(groups)).cast(schema)])
+            if not expected.slice(0, batch.num_rows).equals(pa.Table.from_batches([batch])):
+                raise WrongResult("what is given back differs from the file that was committed")
+            expected = expected.slice(batch.num_rows)
+
+
+# -- start-up ------------------------------------------------------------------------------------
+
+
+def _command() -> list[str]:
+    """The fsvc command of this Python: the script that its installation made, else the same without it."""
+    script = Path(sys.executable).with_name("fsvc")
+    if script.is_file():
+        return [str(script)]
+    return [sys.executable, "-c", "import sys; from fsvc.cli import main; sys.exit(main())"]
+
+
+def _time_process(command: list[str], directory: Path) -> float:
+    def run() -> None:
+        done = subprocess.run(command, check=False, cwd=directory, capture_output=True)
+        if done.returncode:
+            words = done.stderr.decode(errors="replace").strip()[-2000:]
+            raise WrongResult(f"{' '.join(command[-3:])} failed: {words}")
+
+    return timed(run)
+
+
+def _startup(bench: Bench, arguments: list[str]) -> Pairs:
+    plain, ours = [sys.executable, "-c", "pass"], [*_command(), *arguments]
+    # The first start reads files that later ones find in memory, and compiles.
+    for command in (plain, ours):
+        _time_process(command, bench.directory)
+    return interleave(
+        bench.options.runs,
+        lambda: _time_process(plain, bench.directory),
+        lambda _: _time_process(ours, bench.directory),
+    )
+
+
+def _help(bench: Bench) -> Pairs:
+    return _startup(bench, ["--help"])
+
+
+def _log(bench: Bench) -> Pairs:
+    path = bench.directory / "history"
+    repository = fsvc.init(path)
+    for number in range(bench.options.commits):
+        table = pa.table({"id": range(20), "value": [number * 20 + row for row in range(20)]})
+        repository.commit({"features": table}, key="id", message=f"change {number}")
+    found = _startup(bench, ["--repo", str(path), "log"])
+    rmtree(path)
+    return found
+
+
+# -- all of them ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload: what it is called, what it measures, and how good it is meant to be.
+
+    ``aim`` bounds the ratio to the baseline from above; or, where ``aim_unit`` is seconds or bytes,
+    the measured value itself. ``sized`` says whether it is measured on the table (again for every
+    number of rows) or only once.
+    """
+
+    name: str
+    title: str
+    unit: Unit
+    against: str
+    aim: float
+    measure: Callable[[Bench], Pairs]
+    assurance: Assurance = ""
+    aim_unit: Literal["", "s", "B"] = ""
+    sized: bool = True
+
+    def run(self, bench: Bench) -> Figure:
+        """Measure. Raises WrongResult where what comes out is not right."""
+        title = self.title.format(
+            commits=f"{bench.options.commits:,}", source=f"{bench.options.source_bytes / 1e9:g} GB"
+        )
+        return Figure.of(
+            self.measure(bench),
+            workload=self.name,
+            title=title,
+            rows=bench.rows if self.sized else None,
+            unit=self.unit,
+            against=self.against,
+            aim=self.aim,
+            aim_unit=self.aim_unit,
+            assurance=self.assurance,
+        )
+
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        Workload("first-commit", "first commit", "s", _PLAIN_WRITE, 1.0, _first_commit, "proven"),
+        Workload("unchanged", "commit of unchanged data", "s", _PLAIN_WRITE, 0.12, _unchanged, "proven"),
+        Workload("add-column", "commit, one column added", "s", _PLAIN_WRITE, 0.18, _add_column, "proven"),
+        Workload(
+            "recompute-column",
+            "commit, one column recomputed",
+            "s",
+            _PLAIN_WRITE,
+            0.18,
+            _recompute_column,
+            "proven",
+        ),
+        Workload("restore", "restore to Arrow", "s", _PLAIN_READ, 1.2, _restore, "proven"),
+        Workload("checkout", "checkout to Parquet", "s", _PLAIN_WRITE, 0.15, _checkout, "checked"),
+        Workload(
+            "stored-bytes", "stored by the first commit", "B", _PLAIN_BYTES, 1.08, _stored_bytes, "proven"
+        ),
+        Workload(
+            "bytes-added",
+            "new bytes, one column added",
+            "B",
+            "that column as a Parquet file",
+            1.0,
+            _bytes_added,
+            "proven",
+        ),
+        Workload(
+            "bytes-recomputed",
+            "new bytes, one column recomputed",
+            "B",
+            "that column as a Parquet file",
+            1.0,
+            _bytes_recomputed,
+            "proven",
+        ),
+        Workload(
+            "bytes-dropped",
+            "new bytes, one column dropped",
+            "B",
+            _PLAIN_BYTES,
+            0.01,
+            _bytes_dropped,
+            "proven",
+        ),
+        Workload(
+            "bytes-appended",
+            "new bytes, 1% of rows appended",
+            "B",
+            "those rows as a Parquet file",
+            1.6,
+            _bytes_appended,
+            "proven",
+        ),
+        Workload(
+            "peak-memory",
+            "peak memory, commit of a {source} Parquet file",
+            "B",
+            "a copy of it, row group by row group",
+            1.5e9,
+            _peak_memory,
+            "proven",
+            aim_unit="B",
+            sized=False,
+        ),
+        Workload("help", "fsvc --help", "s", "python -c pass", 0.2, _help, aim_unit="s", sized=False),
+        Workload(
+            "log", "fsvc log, {commits} commits", "s", "python -c pass", 0.3, _log, aim_unit="s", sized=False
+        ),
+    )
+}
+"""Every workload by name, in the order of the report."""

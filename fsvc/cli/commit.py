@@ -1,0 +1,232 @@
+"""``fsvc commit``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fsvc.cli.context import Context, command
+from fsvc.cli.describing import change_text, commit_document, first_line, refs_by_commit, short, stored_text
+from fsvc.cli.output import Output
+from fsvc.cli.parsing import NAMES
+from fsvc.errors import InvalidUse
+
+if TYPE_CHECKING:
+    from fsvc.repository import Repository
+    from fsvc.snapshot import Commit
+    from fsvc.sources import Source
+    from fsvc.workspace import Workspace
+
+__all__ = ["commit"]
+
+_PACKED = (".gz", ".zst")
+_READ_AS = " was read as "
+_MOST_COLUMNS = 8
+
+
+@command("commit")
+@click.argument("paths", metavar="[NAME=]PATH...", nargs=-1, required=True)
+@click.option(
+    "-m", "--message", "messages", multiple=True, metavar="TEXT", help="Why. Again: a further paragraph."
+)
+@click.option("--name", metavar="NAME", help="The feature set, where one PATH is given.")
+@click.option(
+    "--key", type=NAMES, metavar="COL,COL", help="The key columns; '' drops the key. Else as before."
+)
+@click.option("--sort-by", type=NAMES, metavar="COL,COL", help="Sort the rows; else their order is kept.")
+@click.option("--branch", metavar="BRANCH", help="The branch to commit on; else the current one.")
+@click.option("--tag", metavar="TAG", help="Tag the commit.")
+@click.option(
+    "--meta", "pairs", multiple=True, metavar="K=V", help="Metadata of the commit; may be repeated."
+)
+@click.option("--author", metavar="WHO", help='Who signs it: "Name <email>".')
+@click.option("--allow-empty", is_flag=True, help="Commit even if nothing changed.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and commit nothing.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="How many threads work at once.")
+def commit(
+    context: Context,
+    paths: tuple[str, ...],
+    messages: tuple[str, ...],
+    name: str | None,
+    key: tuple[str, ...] | None,
+    sort_by: tuple[str, ...] | None,
+    branch: str | None,
+    tag: str | None,
+    pairs: tuple[str, ...],
+    author: str | None,
+    allow_empty: bool,
+    dry_run: bool,
+    threads: int | None,
+) -> None:
+    """Commit tables from files, all of them or none.
+
+    PATH is a Parquet, Arrow, CSV or JSON-lines file, a folder of them, or a glob. The feature set is
+    called after the file, unless NAME= says otherwise. Hand over the whole table each time: only what
+    changed is stored.
+    """
+    message = "\n\n".join(text.strip() for text in messages).strip()
+    if not message and not dry_run:
+        raise InvalidUse("a commit needs a message", hint="say why with -m 'TEXT'")
+    metadata = _metadata(pairs)
+    workspace = context.find_workspace()
+    repository = context.repository()
+    inputs = _inputs(paths, name, workspace)
+    before = {table: workspace.stamp(path) for table, path in inputs.items()} if workspace is not None else {}
+    options: dict[str, Any] = {
+        "key": key,
+        "sort_by": sort_by,
+        "branch": branch,
+        "tag": tag,
+        "metadata": metadata,
+    }
+    with ExitStack() as stack:
+        sources = {table: stack.enter_context(_open(path)) for table, path in inputs.items()}
+        _tell_notes(context.output, inputs, sources)
+        if dry_run:
+            with context.progress("reading") as progress:
+                _dry_run(context, repository, sources, {**options, "threads": threads, "progress": progress})
+            return
+        with context.progress("committing") as progress:
+            made = repository.commit(
+                sources,
+                message=message,
+                author=context.author(author),
+                time=context.time(),
+                allow_empty=allow_empty,
+                threads=threads,
+                progress=progress,
+                **options,
+            )
+    if workspace is not None and branch in (None, workspace.branch):
+        for table, path in inputs.items():
+            workspace.record(path, made.snapshot(table), before=before[table])
+    refs = refs_by_commit(repository).get(made.id, ())
+    document = {"created": made.created, **commit_document(made, refs)}
+    context.output.show(document, lambda out: _print(out, made, branch or repository.current_branch, sources))
+
+
+def _print(out: Output, made: Commit, branch: str, tables: Mapping[str, object]) -> None:
+    if not made.created:
+        out.line("nothing changed: ", out.styled(short(made.id), fg="yellow"), " stands")
+        return
+    out.line(out.styled(short(made.id), fg="yellow"), "  ", branch, "  ", first_line(made.message))
+    for name, change in sorted(made.changes.items()):
+        out.line("  ", out.styled(name, bold=True), f" v{made.versions[name]}  ", change_text(change))
+    for name in sorted(set(tables) - set(made.changes)):
+        out.line("  ", name, f" v{made.versions[name]}  unchanged")
+    if made.changes:
+        out.line("  ", stored_text(made.changes.values()))
+
+
+def _dry_run(
+    context: Context, repository: Repository, sources: Mapping[str, Source], options: dict[str, Any]
+) -> None:
+    """Read everything and say what a commit would change."""
+    draft = repository.draft(sources, **options)
+    try:
+        planned = draft.preview()
+    finally:
+        draft.abandon()
+
+    def people(out: Output) -> None:
+        if not planned.changes:
+            out.line("nothing would change")
+        for name, change in sorted(planned.changes.items()):
+            version = planned.feature_sets[name].version
+            out.line("would commit ", out.styled(name, bold=True), f" v{version}  ", change_text(change))
+        if planned.changes:
+            out.line(stored_text(planned.changes.values()).replace("stored", "would be stored"))
+
+    context.output.show(
+        {
+            "created": False,
+            "dry_run": True,
+            "parents": list(planned.parents),
+            "versions": {name: value.version for name, value in sorted(planned.feature_sets.items())},
+            "snapshots": {name: value.snapshot for name, value in sorted(planned.feature_sets.items())},
+            "changes": {name: dict(change) for name, change in sorted(planned.changes.items())},
+        },
+        people,
+    )
+
+
+def _open(path: str) -> Source:
+    from fsvc.sources import open_source
+
+    return open_source(path)
+
+
+def _tell_notes(out: Output, inputs: Mapping[str, str], sources: Mapping[str, Source]) -> None:
+    """What reading the files found out: above all, as what types the columns of CSV and JSON were read."""
+    for name, source in sources.items():
+        read_as = [note for note in source.notes if _READ_AS in note]
+        if read_as:
+            by_type: dict[str, list[str]] = {}
+            for field in source.schema:
+                by_type.setdefault(str(field.type), []).append(field.name)
+            told = "; ".join(f"{kind}: {_listed(columns)}" for kind, columns in by_type.items())
+            out.note(inputs[name], " was read as ", told)
+        for note in source.notes:
+            if note not in read_as:
+                out.note(inputs[name], ": ", note)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    shown = ", ".join(columns[:_MOST_COLUMNS])
+    return shown if len(columns) <= _MOST_COLUMNS else f"{shown} and {len(columns) - _MOST_COLUMNS} more"
+
+
+def _metadata(pairs: Sequence[str]) -> dict[str, str]:
+    metadata: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InvalidUse(f"{pair!r} is not metadata", hint="write --meta KEY=VALUE")
+        if key in metadata:
+            raise InvalidUse(f"the metadata {key!r} is given twice")
+        metadata[key] = value
+    return metadata
+
+
+def _inputs(paths: Sequence[str], name: str | None, workspace: Workspace | None) -> dict[str, str]:
+    """Feature sets and their paths, from ``PATH`` and ``NAME=PATH``; nothing is looked up but existence."""
+    if name is not None and len(paths) > 1:
+        raise InvalidUse("--name is for one path", hint="name each: NAME=PATH NAME=PATH")
+    inputs: dict[str, str] = {}
+    for text in paths:
+        found, path = name, text
+        prefix, equals, rest = text.partition("=")
+        if found is None and equals and prefix and rest and not os.path.lexists(text) and "/" not in prefix:
+            found, path = prefix, rest
+        if path == "-":
+            raise InvalidUse(
+                "standard input cannot be committed: a table is read more than once",
+                hint="write it to a file first",
+            )
+        if found is None:
+            found = _name_of(path, workspace)
+        if found in inputs:
+            raise InvalidUse(
+                f"{inputs[found]} and {path} would both be feature set {found!r}", hint="name them: NAME=PATH"
+            )
+        inputs[found] = path
+    return inputs
+
+
+def _name_of(path: str, workspace: Workspace | None) -> str:
+    """The feature set that a path is the working file of, else one called after the file or folder."""
+    tracked = workspace.feature_set_of(path) if workspace is not None else None
+    if tracked is not None:
+        return tracked
+    if any(character in path for character in "*?[") and not os.path.lexists(path):
+        raise InvalidUse(f"the glob {path} gives no name", hint=f"name the feature set: NAME={path}")
+    file = Path(os.path.abspath(path))
+    if file.is_dir():
+        return file.name
+    stem = file.stem if file.suffix.lower() not in _PACKED else Path(file.stem).stem
+    return stem

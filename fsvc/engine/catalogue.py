@@ -1,0 +1,88 @@
+"""All objects of all index files side by side, copies included: what looking after a repository needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fsvc.format import index
+from fsvc.format.canonical import DIGEST_BYTES
+from fsvc.format.index import Entry, ObjectTable
+
+__all__ = ["Catalogue", "Positions"]
+
+Positions: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+
+
+class Catalogue:
+    """All objects of all index files as one sorted table; an address may be there several times.
+
+    An object is known here by its number; ``bad`` and ``reached`` are flags by number.
+    """
+
+    def __init__(self, tables: Sequence[ObjectTable]) -> None:
+        self.tables = tables
+        self._starts = np.cumsum([0, *(len(table) for table in tables)])
+        high = np.concatenate([np.empty(0, np.uint64), *(table.high for table in tables)])
+        low = np.concatenate([np.empty(0, np.uint64), *(table.low for table in tables)])
+        self._order = np.lexsort((low, high))
+        self._high, self._low = high[self._order], low[self._order]
+        self.bad: Flags = np.zeros(len(high), np.bool_)
+        self.reached: Flags = np.zeros(len(high), np.bool_)
+        self.proven: Flags = np.zeros(len(high), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def table_of(self, number: int) -> int:
+        """The position of the table that holds an object."""
+        return int(np.searchsorted(self._starts, number, "right")) - 1
+
+    def by_pack(self) -> dict[str, Positions]:
+        """The objects of every pack, sorted by their places in it."""
+        names = sorted({name for table in self.tables for name in table.packs})
+        known = {name: i for i, name in enumerate(names)}
+        packs = np.concatenate(
+            [
+                np.empty(0, np.int64),
+                *(
+                    np.array([known[name] for name in table.packs], np.int64)[table.pack_numbers]
+                    for table in self.tables
+                ),
+            ]
+        )
+        offsets = np.concatenate([np.empty(0, np.uint64), *(table.offsets for table in self.tables)])
+        order = np.lexsort((offsets, packs))
+        edges = np.searchsorted(packs[order], np.arange(len(names) + 1))
+        return {name: order[edges[i] : edges[i + 1]] for i, name in enumerate(names)}
+
+    def find(self, addresses: bytes) -> list[tuple[Positions, Positions]]:
+        """Where addresses are found: pairs of places in ``addresses`` and numbers, one pair per copy."""
+        high, low = index.address_words(addresses)
+        at = np.searchsorted(self._high, high, "left")
+        end = np.searchsorted(self._high, high, "right")
+        found = []
+        for step in range(int((end - at).max(initial=0))):
+            places = np.flatnonzero(at + step < end)
+            sorted_at = at[places] + step
+            same = self._low[sorted_at] == low[places]
+            if same.any():
+                found.append((places[same], self._order[sorted_at[same]]))
+        return found
+
+    def digests(self, numbers: Positions) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The digests of objects, 32 bytes a row."""
+        result = np.empty((len(numbers), DIGEST_BYTES), np.uint8)
+        table = np.searchsorted(self._starts, numbers, "right") - 1
+        for i in np.unique(table):
+            chosen = table == i
+            result[chosen] = self.tables[i].digests(numbers[chosen] - self._starts[i])
+        return result
+
+    def entry(self, number: int) -> Entry:
+        """An object's entry."""
+        table = self.table_of(number)
+        return self.tables[table].entry(number - int(self._starts[table]))
