@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Commit", "FsvcError", "Repository", "Snapshot", "__version__", "errors", "identify", "init", "open"]
+__all__ = [
+    "Commit",
+    "FsvcError",
+    "Repository",
+    "Snapshot",
+    "__version__",
+    "errors",
+    "identify",
+    "init",
+    "open",
+]
 
 # Loaded when first used: importing fsvc alone stays light.
 _HOMES = {

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsvc.engine import history, locate
-from fsvc.engine.committing import CommitDraft, timestamp
+from fsvc.engine.clock import timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
-from fsvc.engine.stats import Stats, stats
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
-from fsvc.engine.verify import Report, verify
-from fsvc.engine.writing import Written, write_snapshot
 from fsvc.errors import Conflict, InvalidUse, NotFound
 from fsvc.format import names
 from fsvc.format.commit import is_id
@@ -22,6 +19,13 @@ from fsvc.format.revision import Revision, parse_address, parse_revision
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.storage.local import LocalStorage
 from fsvc.storage.system import TEMPORARY_PREFIX
+
+if TYPE_CHECKING:
+    # Loaded when needed: looking at history should not wait for numpy and pyarrow.
+    from fsvc.engine.committing import CommitDraft
+    from fsvc.engine.stats import Stats
+    from fsvc.engine.verify import Report
+    from fsvc.engine.writing import Written
 
 __all__ = ["Identified", "Repository", "identify", "init", "open_repository"]
 
@@ -34,7 +38,8 @@ def init(location: str | Path, *, author: str | None = None) -> Repository:
     outer = enclosing(root)
     if outer is not None:
         raise Conflict(
-            f"{root} lies inside the repository {outer}", hint="a repository cannot hold another one; choose another place"
+            f"{root} lies inside the repository {outer}",
+            hint="a repository cannot hold another one; choose another place",
         )
     # An unfinished file is what a killed 'init' may have left: it must not stand in the next one's way.
     found = [path.name for path in root.iterdir()] if root.is_dir() else []
@@ -134,7 +139,16 @@ class Repository:
         Raises UnsupportedData, KeyViolation and UnreadableInput for data that cannot be committed,
         ConflictError where another writer changed the same feature set meanwhile.
         """
-        draft = self.draft(data, key=key, sort_by=sort_by, branch=branch, threads=threads, progress=progress, metadata=metadata, tag=tag)
+        draft = self.draft(
+            data,
+            key=key,
+            sort_by=sort_by,
+            branch=branch,
+            threads=threads,
+            progress=progress,
+            metadata=metadata,
+            tag=tag,
+        )
         try:
             done = draft.publish(
                 message=message,
@@ -164,6 +178,8 @@ class Repository:
         progress: Progress = silent,
     ) -> CommitDraft:
         """Write tables as snapshots, but publish nothing yet: the first half of :meth:`commit`."""
+        from fsvc.engine.committing import CommitDraft
+
         branch = branch or self.current_branch
         names.check_ref_name(branch)
         if tag is not None:
@@ -181,7 +197,8 @@ class Repository:
                 twin = names.case_twin(name, [other for other in (*there, *data) if other != name])
                 if twin is not None:
                     raise InvalidUse(
-                        f"feature sets {name!r} and {twin!r} differ only in case", hint="use one name or a clearer one"
+                        f"feature sets {name!r} and {twin!r} differ only in case",
+                        hint="use one name or a clearer one",
                     )
             for name, table in data.items():
                 parent = draft.parent_manifest(name)
@@ -249,7 +266,11 @@ class Repository:
         return self._live("tags")
 
     def _live(self, kind: str) -> dict[str, str]:
-        return {name: entry.commit for name, entry in self._store.refs.heads(kind).items() if entry.commit is not None}
+        return {
+            name: entry.commit
+            for name, entry in self._store.refs.heads(kind).items()
+            if entry.commit is not None
+        }
 
     def branch(self, name: str, revision: str | None = None, *, author: str | None = None) -> str:
         """Make a branch at a revision (the current head unless told) and give its commit."""
@@ -280,7 +301,8 @@ class Repository:
         entry = self._store.refs.head("tags", name)
         if entry is not None and entry.commit is not None:
             raise Conflict(
-                f"tag {name!r} is there already, at {history.short(entry.commit)}", hint="tags never move; use another name"
+                f"tag {name!r} is there already, at {history.short(entry.commit)}",
+                hint="tags never move; use another name",
             )
         self._refuse_twin("tags", name)
         return entry
@@ -299,12 +321,20 @@ class Repository:
         if entry is None or entry.commit is None:
             word = "branch" if kind == "heads" else "tag"
             near = names.nearest(name, self._live(kind))
-            raise NotFound(f"there is no {word} {name!r}", hint=f"did you mean {near[0]!r}?" if near else None)
+            raise NotFound(
+                f"there is no {word} {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
+            )
         self._append(kind, name, entry, None, "delete", author)
         return entry.commit
 
     def _append(
-        self, kind: str, name: str, expected: RefEntry | None, commit: str | None, reason: str, author: str | None
+        self,
+        kind: str,
+        name: str,
+        expected: RefEntry | None,
+        commit: str | None,
+        reason: str,
+        author: str | None,
     ) -> None:
         self._store.refs.append(
             kind, name, expected, commit, author=author or self.author, reason=reason, time=timestamp()
@@ -319,7 +349,9 @@ class Repository:
             if entries:
                 return entries
         near = names.nearest(name, [*self._live("heads"), *self._live("tags")])
-        raise NotFound(f"there is no branch or tag {name!r}", hint=f"did you mean {near[0]!r}?" if near else None)
+        raise NotFound(
+            f"there is no branch or tag {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
+        )
 
     # -- looking after it ------------------------------------------------------------------------
 
@@ -329,10 +361,14 @@ class Repository:
         Every object's checksum is computed. ``deep`` also decodes every chunk, proves its digest and
         computes its Parquet statistics again.
         """
+        from fsvc.engine.verify import verify
+
         return verify(self._store, deep=deep, progress=progress)
 
     def stats(self, *, progress: Progress = silent) -> Stats:
         """How much is stored, and how much data it stands for, in all and by feature set."""
+        from fsvc.engine.stats import stats
+
         return stats(self._store, progress=progress)
 
 
@@ -366,6 +402,7 @@ def _write(
     progress: Progress,
     name: str,
 ) -> Written:
+    from fsvc.engine.writing import write_snapshot
     from fsvc.sources import open_source, sort_source
 
     with open_source(table) as source:
@@ -395,10 +432,24 @@ class Identified:
 
 
 def identify(
-    table: Any, *, key: str | Sequence[str] = (), sort_by: str | Sequence[str] | None = None, threads: int | None = None, progress: Progress = silent
+    table: Any,
+    *,
+    key: str | Sequence[str] = (),
+    sort_by: str | Sequence[str] | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
 ) -> Identified:
     """The snapshot id of a table or file with this key, without a repository."""
     order = None if sort_by is None else _of(sort_by, "")
     return Identified(
-        _write(table, _of(key, "") or (), order, None, parent=None, threads=threads, progress=progress, name="table")
+        _write(
+            table,
+            _of(key, "") or (),
+            order,
+            None,
+            parent=None,
+            threads=threads,
+            progress=progress,
+            name="table",
+        )
     )

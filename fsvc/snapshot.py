@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.progress import Progress, silent
-from fsvc.engine.reading import SnapshotReader
+from fsvc.engine.replacing import replacing
 from fsvc.engine.store import Store
-from fsvc.errors import StorageError
 from fsvc.format.commit import CommitRecord, SetVersion
 
 if TYPE_CHECKING:
@@ -20,6 +17,7 @@ if TYPE_CHECKING:
     import polars
     import pyarrow as pa
 
+    from fsvc.engine.reading import SnapshotReader
     from fsvc.engine.summary import ColumnSummary
     from fsvc.format.manifest import Manifest
 
@@ -115,7 +113,11 @@ class Snapshot:
         return f"<Snapshot {self.name}@v{self.version} {self.id[:12]}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Snapshot) and (other.id, other.name, other.commit) == (self.id, self.name, self.commit)
+        return isinstance(other, Snapshot) and (other.id, other.name, other.commit) == (
+            self.id,
+            self.name,
+            self.commit,
+        )
 
     def __hash__(self) -> int:
         return hash((self.id, self.name, self.commit))
@@ -139,6 +141,8 @@ class Snapshot:
     def reader(self) -> SnapshotReader:
         """The engine's reader of this snapshot."""
         if self._reader is None:
+            from fsvc.engine.reading import SnapshotReader
+
             self._reader = SnapshotReader(self._store.objects, self._store.manifest(self.id))
         return self._reader
 
@@ -184,7 +188,9 @@ class Snapshot:
 
         ``columns`` names Arrow columns; ``options`` go to :meth:`pyarrow.Table.to_pandas`.
         """
-        return self.to_arrow(columns).to_pandas(**options)
+        from fsvc.pandas_frame import to_pandas
+
+        return to_pandas(self.to_arrow(columns), **options)
 
     def to_polars(self, columns: Sequence[str] | None = None) -> polars.DataFrame:
         """A polars DataFrame (polars has fewer types than Arrow: see docs/format.md)."""
@@ -242,19 +248,11 @@ class Snapshot:
             write_parquet(path, *self._decoded(columns, progress, where))
             return
         placed = layout(self.reader, columns, gap=0)
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
         done = 0
-        try:
-            with partial.open("xb") as file:
-                for part in compact_parts(self._store.objects, placed):
-                    done += file.write(part)
-                    progress("checkout", done, placed.size)
-            partial.replace(target)
-        except OSError as error:
-            raise StorageError(f"{target} cannot be written: {error.strerror or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as partial, partial.open("xb") as file:
+            for part in compact_parts(self._store.objects, placed):
+                done += file.write(part)
+                progress("checkout", done, placed.size)
 
     def write_arrow(
         self,

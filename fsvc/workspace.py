@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from fsvc.engine import history, locate, tracking
-from fsvc.engine.exporting import replacing
 from fsvc.engine.progress import Progress, silent
+from fsvc.engine.replacing import replacing
 from fsvc.engine.store import REPOSITORY_KEY
 from fsvc.engine.tracking import Stamp, TrackedFile, Tracking, file_digest, stamp_of
 from fsvc.errors import (

@@ -35,7 +35,7 @@ Counter = Callable[[str, int], None]
 
 @dataclass
 class Run:
-    """A recorded run: where the refs stood after each acknowledged operation, and how many tables there were."""
+    """A recorded run: after each acknowledged operation, where refs stood and how many tables there were."""
 
     recording: Recording
     states: list[Refs] = field(default_factory=list)

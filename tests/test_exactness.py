@@ -16,6 +16,7 @@ from memory import assert_same, committed, memory_repository, normal
 
 import fsvc
 from fsvc.errors import NotFound
+from fsvc.format.categories import is_list
 
 LEAVES = strategies.LEAF_TYPES
 EXTENSIONS = (
@@ -31,6 +32,41 @@ DICTIONARIES = (
     *(pa.dictionary(kind, pa.string(), ordered=True) for kind in (pa.uint8(), pa.int64(), pa.uint64())),
 )
 TYPES = (*LEAVES, *EXTENSIONS, *DICTIONARIES)
+
+
+NESTED = (
+    pa.int64(),
+    pa.null(),
+    pa.bool_(),
+    pa.float16(),
+    pa.string(),
+    pa.binary_view(),
+    pa.binary(3),
+    pa.date64(),
+    pa.timestamp("s", "Europe/Berlin"),
+    pa.duration("ns"),
+    pa.decimal256(76, 20),
+    pa.fixed_shape_tensor(pa.float32(), (2, 3)),
+    pa.dictionary(pa.int16(), pa.string()),
+    pa.dictionary(pa.uint8(), pa.float32(), ordered=True),
+)
+
+
+def pyarrow_reads(field: pa.Field, *, below_null: bool = False) -> bool:
+    """Whether pyarrow can read a field from Parquet, its own files included.
+
+    It fails on lists of fixed size that must not be null inside of a struct that is.
+    """
+    kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
+    if isinstance(kind, pa.StructType):
+        return all(pyarrow_reads(child, below_null=below_null or field.nullable) for child in kind)
+    if isinstance(kind, pa.FixedSizeListType) and below_null and not field.nullable:
+        return False
+    if isinstance(kind, pa.MapType):
+        return pyarrow_reads(kind.key_field) and pyarrow_reads(kind.item_field)
+    if is_list(kind):
+        return pyarrow_reads(kind.value_field)
+    return True
 
 
 def nestings(kind: pa.DataType) -> dict[str, pa.DataType]:
@@ -65,12 +101,22 @@ def table_of_kinds(kinds: dict[str, pa.DataType], rows: int, nulls: float) -> pa
 
 @pytest.mark.parametrize("kind", TYPES, ids=str)
 def test_every_type_comes_back(kind: pa.DataType, tmp_path: Path) -> None:
-    for rows, nulls in ((60, 0.3), (9, 1.0), (0, 0.0)):
-        table = table_of_kinds({"flat": kind, **nestings(kind)}, rows, nulls)
-        snapshot = committed(table)
-        assert_same(snapshot.to_arrow(), table)
-        snapshot.write_parquet(tmp_path / "t.parquet")
-        assert fsvc.identify(tmp_path / "t.parquet").id == snapshot.id
+    table = table_of_kinds({"flat": kind, "list": pa.list_(kind), "struct": pa.struct([("x", kind)])}, 60, 0.3)
+    snapshot = committed(table)
+    assert_same(snapshot.to_arrow(), normal(table))
+    snapshot.write_parquet(tmp_path / "t.parquet")
+    assert fsvc.identify(tmp_path / "t.parquet").id == snapshot.id
+
+
+@pytest.mark.parametrize("kind", NESTED, ids=str)
+@pytest.mark.parametrize(("rows", "nulls"), [(60, 0.3), (9, 1.0), (0, 0.0)])
+def test_types_inside_of_others_come_back(kind: pa.DataType, rows: int, nulls: float, tmp_path: Path) -> None:
+    table = table_of_kinds(nestings(kind), rows, nulls)
+    snapshot = committed(table)
+    assert_same(snapshot.to_arrow(), table)
+    readable = [field.name for field in table.schema if pyarrow_reads(field)]
+    snapshot.write_parquet(tmp_path / "t.parquet", readable)
+    assert fsvc.identify(tmp_path / "t.parquet").id == fsvc.identify(table.select(readable)).id
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -87,9 +133,9 @@ def test_any_table_comes_back_in_every_way(tmp_path: Path, table: pa.Table, data
     some = data.draw(st.lists(st.sampled_from(table.column_names), unique=True, min_size=1))
     assert_same(snapshot.to_arrow(some), table.select(some))
 
-    snapshot.write_parquet(tmp_path / "t.parquet")
-    assert fsvc.identify(tmp_path / "t.parquet").id == snapshot.id
-    assert_same(committed(tmp_path / "t.parquet").to_arrow(), table)
+    if all(pyarrow_reads(field) for field in table.schema):
+        snapshot.write_parquet(tmp_path / "t.parquet")
+        assert fsvc.identify(tmp_path / "t.parquet").id == snapshot.id
     snapshot.write_arrow(tmp_path / "t.arrow", some)
     with pa.ipc.open_file(tmp_path / "t.arrow") as file:
         assert_same(file.read_all(), table.select(some))
@@ -216,7 +262,7 @@ def test_metadata_and_nullability_of_fields() -> None:
 @pytest.mark.parametrize("rows", [0, 5])
 @pytest.mark.parametrize("metadata", [None, {"k": "v"}])
 def test_a_table_without_columns(rows: int, metadata: dict[str, str] | None) -> None:
-    table = pa.table({"gone": pa.nulls(rows)}).select([]).replace_schema_metadata(metadata)
+    table = pa.table({"gone": pa.nulls(rows)}, metadata=metadata).select([])
     assert (table.num_rows, table.num_columns) == (rows, 0)
     snapshot = committed(table)
     got = snapshot.to_arrow()

@@ -96,17 +96,17 @@ def test_a_writer_killed_before_each_of_its_operations_loses_nothing(
     tmp_path: Path, two_writers: list[Writer], count: Count
 ) -> None:
     killed, other = two_writers
-    new(LocalStorage(tmp_path / "repository", create=True))
+    root = str(tmp_path / "repository")
+    new(LocalStorage(root, create=True))
     kills = 0
     for operation in range(1, 500):
-        killed.start(
-            Task(str(tmp_path / "repository"), ("a", "b"), f"k{operation}", commits=1, together=True, kill_at=operation)
-        )
+        mark = f"k{operation}"
+        killed.start(Task(root, ("a", "b"), mark, commits=1, together=True, kill_at=operation))
         if killed.end() == 0:
             break  # it had no more operations than that
         kills += 1
         if operation % 7 == 0:
-            other.start(Task(str(tmp_path / "repository"), ("a",), f"o{operation}", commits=1))
+            other.start(Task(root, ("a",), f"o{operation}", commits=1))
             assert other.end() == 0
     assert kills > 20
     assert len(other.committed) == kills // 7 and len(killed.committed) == 1

@@ -1,12 +1,14 @@
 """A program that commits until it is stopped: what the tests kill, interrupt, and let race.
 
 It is started once and told on its standard input what to do; each time it forks, so that a new process
-costs milliseconds. What it says on its standard output, line by line: ``started PID``, ``committed ID N``
-once a commit was acknowledged, ``conflict OURS THEIRS``, ``interrupted``, and ``ended PID``.
+costs milliseconds. What it says on its standard output, line by line: ``started PID``, ``committed ID
+MARK`` once a commit was acknowledged, ``conflict OURS THEIRS``, ``won KIND NAME`` or ``lost KIND NAME``
+after a race for a branch or tag, ``interrupted``, and ``ended PID STATUS``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -19,7 +21,7 @@ from typing import Any
 
 from wholeness import new, opened, small
 
-from fsvc.errors import ConflictError
+from fsvc.errors import Conflict, ConflictError
 from fsvc.repository import Repository
 from fsvc.storage.local import LocalStorage
 from fsvc.storage.memory import MemoryStorage
@@ -32,8 +34,8 @@ __all__ = ["Task", "Writer"]
 class Task:
     """What to do: commit ``names``, one after the other or all at once, ``commits`` times.
 
-    ``me`` marks the commits as this writer's. With ``kill_at`` the process kills itself with SIGKILL before
-    its file operation of that number.
+    With ``refs`` make a branch and a tag of each of the names instead. ``me`` marks the commits as this
+    writer's. With ``kill_at`` the process kills itself with SIGKILL before its file operation of that number.
     """
 
     repository: str
@@ -41,6 +43,7 @@ class Task:
     me: str
     commits: int = 1_000_000
     together: bool = False
+    refs: bool = False
     kill_at: int = 0
 
 
@@ -59,7 +62,7 @@ class Suicidal(System):
 
 
 _MUTATIONS = frozenset(
-    {"open_unnamed", "open_named", "write", "sync", "link_unnamed", "link", "rename", "make_directory", "close"}
+    "open_unnamed open_named write sync link_unnamed link rename make_directory close".split()
 )
 
 
@@ -71,9 +74,16 @@ def run(task: Task) -> None:
     repository = opened(
         LocalStorage(task.repository, system=Suicidal(task.kill_at) if task.kill_at else None)
     )
+    if task.refs:
+        make_refs(repository, task.names)
+        return
     numbers = iter(range(task.commits))
+    interrupted = False
     while True:
         try:
+            if interrupted:  # said here, where the next interrupt may come
+                interrupted = False
+                say("interrupted")
             for number in numbers:
                 mark = f"{task.me}.{number}"
                 names = task.names if task.together else (task.names[number % len(task.names)],)
@@ -83,12 +93,22 @@ def run(task: Task) -> None:
                     say("conflict", error.ours, error.theirs)
             return
         except KeyboardInterrupt:
-            say("interrupted")
+            interrupted = True
 
 
 def commit(repository: Repository, names: tuple[str, ...], mark: str, value: int) -> str:
     data = {name: small(value + i) for i, name in enumerate(names)}
     return repository.commit(data, message=mark, metadata={"mark": mark}, allow_empty=True, threads=1).id
+
+
+def make_refs(repository: Repository, names: tuple[str, ...]) -> None:
+    for name in names:
+        for kind, make in (("branch", repository.branch), ("tag", repository.tag)):
+            try:
+                make(name)
+                say("won", kind, name)
+            except Conflict:
+                say("lost", kind, name)
 
 
 class Writer:
@@ -98,6 +118,7 @@ class Writer:
         self.pid: int | None = None
         self.committed: list[tuple[str, str]] = []
         self.conflicts: list[tuple[str, str]] = []
+        self.won: list[tuple[str, str]] = []
         path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
         self._program = subprocess.Popen(
             [sys.executable, __file__],
@@ -107,7 +128,7 @@ class Writer:
             env={**os.environ, "PYTHONPATH": path},
         )
         self._said: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
-        self._listener = threading.Thread(target=self._listen)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def __enter__(self) -> Writer:
@@ -116,7 +137,8 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         if self.pid is not None:
-            self.stop(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                self.send(signal.SIGKILL)
         assert self._program.stdin is not None and self._program.stdout is not None
         self._program.stdin.close()
         self._program.wait(30)
@@ -154,6 +176,8 @@ class Writer:
                 self.committed.append((rest[0], rest[1]))
             elif word == "conflict":
                 self.conflicts.append((rest[0], rest[1]))
+            elif word == "won":
+                self.won.append((rest[0], rest[1]))
             if word == what:
                 return rest
             assert word != "failed", rest

@@ -26,7 +26,7 @@ COMMANDS: dict[str, Entry] = {
     "branch": Entry("Refs", "fsvc.cli.branch:branch", "List, make or delete branches."),
     "tag": Entry("Refs", "fsvc.cli.tag:tag", "List, make or delete tags."),
     "reflog": Entry("Refs", "fsvc.cli.reflog:reflog", "List the moves of a branch or tag."),
-    "verify": Entry("Care", "fsvc.cli.verify:verify", "Prove that what is stored is whole and undamaged."),
+    "verify": Entry("Care", "fsvc.cli.verify:verify", "Check that what is stored is whole and undamaged."),
     "stats": Entry("Care", "fsvc.cli.stats:stats", "Count what is stored and what it takes."),
     "completion": Entry(
         "Care", "fsvc.cli.completion:completion", "Print a script for completion in a shell."
@@ -49,6 +49,10 @@ Environment:
   FSVC_DATE        the time of commits, in ISO 8601 with a zone
   FSVC_DEBUG       set to anything, errors come with a traceback
   NO_COLOR         set to anything, no colours
+
+\b
+Configuration, in ~/.config/fsvc/config.toml on Linux:
+  [user]           "name" and "email": who signs commits, without FSVC_AUTHOR
 """
 
 
@@ -67,8 +71,8 @@ Environment:
 def main(click_context: click.Context, repo: str | None, as_json: bool, show_version: bool) -> None:
     """Version control for the feature tables that models are trained on.
 
-    Hand over the whole new table; only the cells that changed are stored. Every version is immutable,
-    has a hash, and can be read in place.
+    Hand over the whole new table; only what changed is stored. Every version is immutable, has a hash,
+    and can be read in place.
     """
     context = click_context.ensure_object(Context)
     context.location = repo

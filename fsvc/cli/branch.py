@@ -15,7 +15,14 @@ from fsvc.errors import Conflict
 __all__ = ["branch"]
 
 
-@command("branch")
+@command(
+    "branch",
+    examples="""
+        fsvc branch
+        fsvc branch try-ratios main~2
+        fsvc branch -d try-ratios
+    """,
+)
 @click.argument("name", required=False)
 @click.argument("revision", metavar="[REV]", required=False)
 @click.option("-d", "--delete", "deleted", metavar="NAME", help="Delete this branch; its log stays.")

@@ -33,11 +33,22 @@ _SUFFIXES = {
 }
 
 
-@command("checkout")
-@click.argument("what", metavar="NAME@REV | REV", required=False)
+@command(
+    "checkout",
+    examples="""
+        fsvc checkout customers@v3
+        fsvc checkout 'customers@main{2026-11-01}' -o november.parquet
+        fsvc checkout customers@v3 -o north.csv --where "region = 'north'"
+        fsvc checkout main~2
+    """,
+)
+@click.argument("what", metavar="[NAME@REV | REV]", required=False)
 @click.option("-o", "--output", "target", metavar="PATH", help="The file to write, or the directory for it.")
 @click.option(
-    "--format", "kind", type=click.Choice(["parquet", "arrow", "csv"]), help="Else by PATH's suffix."
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "arrow", "csv"]),
+    help="The format; left out, PATH's suffix says it.",
 )
 @click.option("--columns", type=NAMES, metavar="COL,COL", help="Only these columns, in this order.")
 @click.option("--where", metavar="SQL", help="Only rows for which this condition holds.")
@@ -54,8 +65,8 @@ def checkout(
     """Write a snapshot, or all at a revision, to files.
 
     NAME@REV is written to one file, NAME.parquet unless told otherwise; pages are copied as they are
-    stored, every one checked. REV alone writes every feature set of it into the workspace. Nothing that
-    differs is overwritten without --force.
+    stored, every one checked. REV alone writes every feature set of it into the workspace; without an
+    argument, those of the current branch. Nothing that differs is overwritten without --force.
     """
     from fsvc.snapshot import Commit
 

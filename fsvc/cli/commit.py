@@ -29,14 +29,29 @@ _READ_AS = " was read as "
 _MOST_COLUMNS = 8
 
 
-@command("commit")
+@command(
+    "commit",
+    examples="""
+        fsvc commit customers.parquet --key customer_id -m "nightly refresh"
+        fsvc commit rates.csv 'customers=export/*.parquet' -m "both" --tag first
+        fsvc commit customers.parquet --dry-run
+    """,
+)
 @click.argument("paths", metavar="[NAME=]PATH...", nargs=-1, required=True)
 @click.option(
-    "-m", "--message", "messages", multiple=True, metavar="TEXT", help="Why. Again: a further paragraph."
+    "-m",
+    "--message",
+    "messages",
+    multiple=True,
+    metavar="TEXT",
+    help="Why; given again, a further paragraph.",
 )
 @click.option("--name", metavar="NAME", help="The feature set, where one PATH is given.")
 @click.option(
-    "--key", type=NAMES, metavar="COL,COL", help="The key columns; '' drops the key. Else as before."
+    "--key",
+    type=NAMES,
+    metavar="COL,COL",
+    help="The key columns; left out, those of the version before. '' drops them.",
 )
 @click.option("--sort-by", type=NAMES, metavar="COL,COL", help="Sort the rows; else their order is kept.")
 @click.option("--branch", metavar="BRANCH", help="The branch to commit on; else the current one.")

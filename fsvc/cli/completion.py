@@ -11,7 +11,7 @@ from fsvc.cli.output import Output, Shown
 __all__ = ["completion"]
 
 
-@command("completion")
+@command("completion", needs_repository=False)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(click_context: click.Context, context: Context, shell: str) -> None:

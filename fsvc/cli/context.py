@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -136,9 +137,12 @@ def configured_author() -> str | None:
 
 
 class _Command(click.Command):
-    """A command that takes --json and --repo itself too, so that they may stand anywhere."""
+    """A command that takes --json and --repo itself too, so that they may stand anywhere.
 
-    def __init__(self, *args: Any, **attributes: Any) -> None:
+    The help of one that needs no repository does not tell of --repo.
+    """
+
+    def __init__(self, *args: Any, needs_repository: bool = True, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.params.append(
             click.Option(
@@ -155,6 +159,7 @@ class _Command(click.Command):
                 metavar="LOCATION",
                 expose_value=False,
                 callback=_set_location,
+                hidden=not needs_repository,
                 help=REPO_HELP,
             )
         )
@@ -170,13 +175,22 @@ def _set_location(click_context: click.Context, _: click.Parameter, value: str |
         click_context.ensure_object(Context).location = value
 
 
-def command(name: str, *, epilog: str | None = None) -> Callable[[Callable[..., int | None]], click.Command]:
+def command(
+    name: str, *, examples: str | None = None, needs_repository: bool = True
+) -> Callable[[Callable[..., int | None]], click.Command]:
     """Make a function a command: it gets the :class:`Context`, then its options.
 
     What it returns is the exit code; None is 0. Options are given with click's decorators below this one.
+    ``examples`` are command lines, one per line, that its help ends with.
     """
 
+    epilog = None
+    if examples is not None:
+        epilog = "\b\nExamples:\n" + textwrap.indent(textwrap.dedent(examples).strip(), "  ")
+
     def decorate(function: Callable[..., int | None]) -> click.Command:
-        return click.command(name, cls=_Command, epilog=epilog)(click.pass_obj(function))
+        return click.command(name, cls=_Command, epilog=epilog, needs_repository=needs_repository)(
+            click.pass_obj(function)
+        )
 
     return decorate

@@ -30,7 +30,14 @@ _MINE = ("FSVC_REPOSITORY", "FSVC_DATE", "FSVC_AUTHOR")
 """What in the environment would make the demo work on something of the user's, or look different."""
 
 
-@command("demo")
+@command(
+    "demo",
+    needs_repository=False,
+    examples="""
+        fsvc demo
+        fsvc demo --keep story
+    """,
+)
 @click.option(
     "--keep", metavar="DIR", help="Work in this directory, which is new or empty, and leave it there."
 )

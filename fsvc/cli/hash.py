@@ -11,7 +11,14 @@ from fsvc.cli.parsing import NAMES
 __all__ = ["identity"]
 
 
-@command("hash")
+@command(
+    "hash",
+    needs_repository=False,
+    examples="""
+        fsvc hash customers.parquet --key customer_id
+        fsvc hash a.csv b.parquet
+    """,
+)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option("--key", type=NAMES, metavar="COL,COL", help="The key that it would be committed with.")
 @click.option("--sort-by", type=NAMES, metavar="COL,COL", help="Sort the rows first, as commit would.")

@@ -22,7 +22,13 @@ __all__ = ["head"]
 _WIDEST_CELL = 32
 
 
-@command("head")
+@command(
+    "head",
+    examples="""
+        fsvc head customers
+        fsvc head customers@v1 -n 3 --columns customer_id,balance
+    """,
+)
 @click.argument("address", metavar="NAME[@REV]")
 @click.option("-n", "--rows", "count", type=click.IntRange(min=0), default=10, metavar="N", show_default=True,
               help="How many rows.")  # fmt: skip

@@ -12,9 +12,21 @@ from fsvc.errors import InvalidUse
 __all__ = ["init"]
 
 
-@command("init")
+@command(
+    "init",
+    needs_repository=False,
+    examples="""
+        fsvc init
+        fsvc init ../features
+        fsvc init --attach ../features
+    """,
+)
 @click.argument("location", required=False)
-@click.option("--attach", metavar="LOCATION", help="Use the repository there; it is made if there is none.")
+@click.option(
+    "--attach",
+    metavar="LOCATION",
+    help="Make a workspace here for the repository there, which is made if there is none.",
+)
 def init(context: Context, location: str | None, attach: str | None) -> None:
     """Make a workspace with a repository, or a bare repository.
 

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["log"]
 
 
-@command("log")
+@command(
+    "log",
+    examples="""
+        fsvc log -n 5
+        fsvc log customers
+        fsvc log --at black-friday --graph
+    """,
+)
 @click.argument("name", required=False)
 @click.option("--at", "revision", metavar="REV", help="Begin at this revision instead of the current branch.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N commits.")

@@ -10,7 +10,13 @@ from fsvc.cli.describing import short, snapshot_document
 __all__ = ["ls"]
 
 
-@command("ls")
+@command(
+    "ls",
+    examples="""
+        fsvc ls
+        fsvc ls black-friday
+    """,
+)
 @click.argument("revision", metavar="[REV]", required=False)
 def ls(context: Context, revision: str | None) -> None:
     """List the feature sets at a revision.

@@ -13,7 +13,13 @@ __all__ = ["reflog"]
 _KINDS = {"heads": "branch", "tags": "tag"}
 
 
-@command("reflog")
+@command(
+    "reflog",
+    examples="""
+        fsvc reflog
+        fsvc reflog try-ratios -n 5
+    """,
+)
 @click.argument("name", required=False)
 @click.option("--tag", "only_tag", is_flag=True, help="NAME is a tag, even if a branch is called the same.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N moves.")

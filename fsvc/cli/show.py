@@ -30,7 +30,14 @@ __all__ = ["show"]
 _WIDEST_VALUE = 24
 
 
-@command("show")
+@command(
+    "show",
+    examples="""
+        fsvc show
+        fsvc show main~2
+        fsvc show customers@v3
+    """,
+)
 @click.argument("what", metavar="[REV | NAME@REV]", required=False)
 def show(context: Context, what: str | None) -> None:
     """Show a commit or a snapshot.

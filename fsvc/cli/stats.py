@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["stats"]
 
 
-@command("stats")
+@command(
+    "stats",
+    examples="""
+        fsvc stats
+        fsvc stats --json
+    """,
+)
 def stats(context: Context) -> None:
     """Count what is stored and what it takes.
 

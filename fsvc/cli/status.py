@@ -19,7 +19,13 @@ __all__ = ["status"]
 _COLOURS = {"modified": "red", "missing": "red", "behind": "yellow", "untracked": "bright_black"}
 
 
-@command("status")
+@command(
+    "status",
+    examples="""
+        fsvc status
+        fsvc status --all
+    """,
+)
 @click.option("--all", "-a", "everything", is_flag=True, help="List unchanged files too.")
 def status(context: Context, everything: bool) -> None:
     """Compare working files with the current branch.

@@ -11,7 +11,13 @@ from fsvc.cli.output import Output
 __all__ = ["switch"]
 
 
-@command("switch")
+@command(
+    "switch",
+    examples="""
+        fsvc switch -c try-ratios
+        fsvc switch main
+    """,
+)
 @click.argument("branch")
 @click.option("-c", "--create", is_flag=True, help="Make the branch here first; no file is touched.")
 @click.option("-f", "--force", is_flag=True, help="Give up changed and untracked files that are in the way.")

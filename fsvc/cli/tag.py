@@ -12,7 +12,14 @@ from fsvc.cli.refs import check_arguments, ref_document, ref_row, revision_of
 __all__ = ["tag"]
 
 
-@command("tag")
+@command(
+    "tag",
+    examples="""
+        fsvc tag black-friday
+        fsvc tag first customers@v1
+        fsvc tag -d first
+    """,
+)
 @click.argument("name", required=False)
 @click.argument("revision", metavar="[REV]", required=False)
 @click.option("-d", "--delete", "deleted", metavar="NAME", help="Delete this tag; its log stays.")

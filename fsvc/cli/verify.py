@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 
-@command("verify")
+@command(
+    "verify",
+    examples="""
+        fsvc verify
+        fsvc verify --deep
+    """,
+)
 @click.option(
     "--deep", is_flag=True, help="Decode every chunk too, prove its digest, recompute its statistics."
 )
 def verify(context: Context, deep: bool) -> int:
-    """Prove that what is stored is whole and undamaged.
+    """Check that what is stored is whole and undamaged.
 
     Every ref, commit, manifest, index and pack is read, and every object's checksum computed. Ends with
     exit code 6 if anything is damaged or missing, and names each such thing and what it affects.

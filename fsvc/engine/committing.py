@@ -11,10 +11,10 @@ import random
 import time as clock
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from fsvc.engine import history
+from fsvc.engine.clock import timestamp
 from fsvc.engine.objects import PackWriter, index_key, pack_key
 from fsvc.engine.store import Store, commit_key, manifest_key
 from fsvc.engine.writing import NewObjects, Written
@@ -23,15 +23,9 @@ from fsvc.format import index
 from fsvc.format.commit import CommitRecord, SetVersion
 from fsvc.format.manifest import Manifest
 
-__all__ = ["CommitDraft", "Committed", "timestamp"]
+__all__ = ["CommitDraft", "Committed", "describe"]
 
 _MOST_TRIES = 50
-
-
-def timestamp(now: datetime | None = None) -> str:
-    """A time as commits and refs write it: RFC 3339, UTC, microseconds. Now, unless given."""
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +196,8 @@ class CommitDraft:
         before = self.store.commit(parent) if parent else None
         sets = dict(before.feature_sets) if before else {}
         changes: dict[str, dict[str, Any]] = {}
-        for name, written in sorted(self._changed(before).items()):
+        # What was handed over as it was at the base is left as others have made it since.
+        for name, written in sorted(self._changed(self._base_record).items()):
             old = sets.get(name)
             sets[name] = SetVersion(written.manifest.id, old.version + 1 if old else 1)
             changes[name] = {
@@ -230,7 +225,9 @@ def describe(written: Written, before: Manifest | None) -> dict[str, Any]:
     change["columns_added"] = [name for name in new if name not in old]
     change["columns_removed"] = [name for name in old if name not in new]
     change["columns_retyped"] = [
-        name for name in new if name in old and not manifest.schema.field(name).equals(before.schema.field(name))
+        name
+        for name in new
+        if name in old and not manifest.schema.field(name).equals(before.schema.field(name))
     ]
     change["columns_changed"] = [
         name

@@ -7,33 +7,14 @@ written here was decoded. A file appears whole or not at all, and one that is th
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable
 
 import pyarrow as pa
 
-from fsvc.errors import StorageError, UnsupportedData
+from fsvc.engine.replacing import replacing
+from fsvc.errors import UnsupportedData
 
-__all__ = ["replacing", "write_arrow", "write_csv", "write_parquet"]
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new name beside ``path`` to write to; it takes the place of ``path`` when the block is left well.
-
-    Raises StorageError where the file system refuses.
-    """
-    target = Path(path)
-    partial = target.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        yield partial
-        partial.replace(target)
-    except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+__all__ = ["write_arrow", "write_csv", "write_parquet"]
 
 
 def write_arrow(

@@ -13,7 +13,16 @@ from fsvc.format import names
 from fsvc.format.commit import CommitRecord, is_id
 from fsvc.format.revision import Revision
 
-__all__ = ["DEFAULT_BRANCH", "Resolved", "ancestors", "first_parents", "head", "is_ancestor", "resolve", "short"]
+__all__ = [
+    "DEFAULT_BRANCH",
+    "Resolved",
+    "ancestors",
+    "first_parents",
+    "head",
+    "is_ancestor",
+    "resolve",
+    "short",
+]
 
 DEFAULT_BRANCH = "main"
 """The branch whose history only grows, so that its version numbers are unique."""
@@ -100,9 +109,14 @@ def _base(store: Store, revision: Revision) -> tuple[str, str | None]:
         if matches:
             raise InvalidRevision(
                 f"{name!r} is the beginning of {len(matches)} commits",
-                hint="; ".join(f"{short(m)} {(store.commit(m).message.splitlines() or [''])[0][:40]}" for m in matches[:4]),
+                hint="; ".join(
+                    f"{short(m)} {(store.commit(m).message.splitlines() or [''])[0][:40]}"
+                    for m in matches[:4]
+                ),
             )
-    known = [n for kind in ("heads", "tags") for n, e in store.refs.heads(kind).items() if e.commit is not None]
+    known = [
+        n for kind in ("heads", "tags") for n, e in store.refs.heads(kind).items() if e.commit is not None
+    ]
     near = names.nearest(name, known)
     raise NotFound(
         f"{name!r} is no version, branch, tag or commit",
@@ -138,7 +152,8 @@ def _version(store: Store, feature_set: str | None, number: int, branch: str) ->
     if newest is None:
         raise unknown_feature_set(store, feature_set, start)
     raise NotFound(
-        f"there is no {feature_set}@v{number}", hint=f"the newest on {DEFAULT_BRANCH} is {feature_set}@v{newest}"
+        f"there is no {feature_set}@v{number}",
+        hint=f"the newest on {DEFAULT_BRANCH} is {feature_set}@v{newest}",
     )
 
 
@@ -198,7 +213,11 @@ def ancestors(store: Store, starts: list[str]) -> Iterator[tuple[str, CommitReco
         for parent in records[commit].parents:
             children[parent] = children.get(parent, 0) + 1
             stack.append(parent)
-    ready = [(_newest_first(records[c].time), i, c) for i, c in enumerate(dict.fromkeys(starts)) if not children.get(c)]
+    ready = [
+        (_newest_first(records[c].time), i, c)
+        for i, c in enumerate(dict.fromkeys(starts))
+        if not children.get(c)
+    ]
     heapq.heapify(ready)
     counter = len(ready)
     while ready:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 
 import numpy as np
 
@@ -229,9 +229,7 @@ class PackWriter:
     def _put(self, parts: list[bytes | memoryview], entries: list[Entry]) -> list[Entry]:
         name, buffers = pack.finish(parts, entries)
         put_named(self._storage, pack_key(name), buffers)
-        return [
-            Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta) for e in entries
-        ]
+        return [Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta) for e in entries]
 
     def read(self, identity: Identity) -> tuple[Entry, list[memoryview]] | None:
         """An object that was added to this writer, and its own pages, if it was."""

@@ -144,7 +144,8 @@ class SnapshotReader:
         categories = self.categories(numbers)
         if not self.manifest.rows:
             empty = [
-                self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories) for i in numbers
+                self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories)
+                for i in numbers
             ]
             yield pa.RecordBatch.from_arrays(empty, schema=schema)
 
@@ -191,9 +192,9 @@ class SnapshotReader:
         numbers = self.column_numbers(columns)
         schema = self.schema(numbers)
         if not numbers:
-            return pa.Table.from_batches([empty_columns(self.manifest.num_rows)]).replace_schema_metadata(
-                schema.metadata
-            )
+            # On the batch: replacing a table's metadata forgets how many rows there are.
+            batch = empty_columns(self.manifest.num_rows).replace_schema_metadata(schema.metadata)
+            return pa.Table.from_batches([batch])
         batches = list(self.batches(columns, threads=threads, progress=progress))
         return pa.Table.from_batches(batches, schema)
 

@@ -7,17 +7,20 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from fsvc.engine.refs import Refs
 from fsvc.errors import Conflict, Corruption, KeyAbsent, KeyExists, NotFound, UnknownFormat
 from fsvc.format import commit as commits
-from fsvc.format import manifest as manifests
 from fsvc.format import strictjson
 from fsvc.format.commit import CommitRecord
-from fsvc.format.manifest import Manifest
-from fsvc.engine.objects import Objects
-from fsvc.engine.refs import Refs
 from fsvc.storage.contract import Storage
+
+if TYPE_CHECKING:
+    # Whoever only looks at refs and commits should not wait for numpy and pyarrow: see the functions.
+    from fsvc.engine.objects import Objects
+    from fsvc.format.manifest import Manifest, StoredManifest
 
 __all__ = ["REPOSITORY_KEY", "RepositoryInfo", "Store", "commit_key", "create", "manifest_key"]
 
@@ -75,9 +78,7 @@ def _read_info(storage: Storage) -> RepositoryInfo:
     try:
         data = storage.get(REPOSITORY_KEY)
     except KeyAbsent:
-        raise NotFound(
-            f"{storage.location} is not a repository", hint="make one with 'fsvc init'"
-        ) from None
+        raise NotFound(f"{storage.location} is not a repository", hint="make one with 'fsvc init'") from None
     value: Mapping[str, Any] = strictjson.unseal(data, what=what)
     if value.get("format") != FORMAT:
         raise UnknownFormat(
@@ -108,11 +109,17 @@ class Store:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.info = _read_info(storage)
-        self.objects = Objects(storage)
         self.refs = Refs(storage)
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._commits: OrderedDict[str, CommitRecord] = OrderedDict()
         self._lock = threading.Lock()
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The stored objects."""
+        from fsvc.engine.objects import Objects
+
+        return Objects(self.storage)
 
     def commit(self, commit: str) -> CommitRecord:
         """Read a commit by its whole id. Raises Corruption where it is damaged or missing."""
@@ -148,6 +155,8 @@ class Store:
 
     def manifest(self, snapshot: str) -> Manifest:
         """Read a manifest by its snapshot id, proven. Raises Corruption where it is damaged or missing."""
+        from fsvc.format import manifest as manifests
+
         with self._lock:
             if snapshot in self._manifests:
                 self._manifests.move_to_end(snapshot)
@@ -160,8 +169,10 @@ class Store:
                 self._manifests.popitem(last=False)
         return manifest
 
-    def stored_manifest(self, snapshot: str) -> manifests.StoredManifest:
+    def stored_manifest(self, snapshot: str) -> StoredManifest:
         """A manifest's file, taken apart but not decompressed."""
+        from fsvc.format import manifest as manifests
+
         what = f"manifest {snapshot}"
         try:
             return manifests.read_stored(self.storage.get(manifest_key(snapshot)), what=what)
@@ -169,7 +180,9 @@ class Store:
             raise Corruption(f"{what} is missing") from None
 
     def _manifest_bytes(self, snapshot: str) -> tuple[bytes, int]:
-        chain: list[tuple[str, manifests.StoredManifest]] = []
+        from fsvc.format import manifest as manifests
+
+        chain: list[tuple[str, StoredManifest]] = []
         name = snapshot
         while name:
             if len(chain) > manifests.MAX_DEPTH or any(name == seen for seen, _ in chain):
@@ -185,6 +198,8 @@ class Store:
 
     def manifest_file(self, manifest: Manifest, base: str | None) -> bytes:
         """The file to store a new manifest as, against the manifest of another snapshot if given."""
+        from fsvc.format import manifest as manifests
+
         if base is None:
             return manifests.compress(manifest.encoded, None)
         encoded, depth = self._manifest_bytes(base)

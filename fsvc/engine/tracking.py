@@ -17,8 +17,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from fsvc.engine.exporting import replacing
 from fsvc.engine.locate import WORKSPACE
+from fsvc.engine.replacing import replacing
 from fsvc.errors import Conflict, Corruption, StorageError, UnknownFormat
 from fsvc.format import strictjson
 from fsvc.format.commit import is_id

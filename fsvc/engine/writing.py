@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +32,7 @@ from fsvc.format.extension import ExtendedChunk, extend
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import Encoding
-from fsvc.format.rowvalues import row_hashes, total_row_bytes
+from fsvc.format.rowvalues import Words, row_hashes, total_row_bytes
 from fsvc.format.stored import comparable, from_stored, stored_field, to_stored
 
 __all__ = ["NewObjects", "Written", "default_threads", "write_snapshot"]
@@ -178,13 +177,30 @@ class _CategoryList:
             )
 
 
-@dataclass
 class _Group:
-    number: int
-    first_row: int
-    rows: int
-    columns: list[list[pa.Array]]
-    hashes: np.ndarray[Any, np.dtype[np.uint64]] | None
+    """A row group that is being cut off the stream: slices of batches, and the rows' key hashes."""
+
+    def __init__(self, number: int, first_row: int, columns: int) -> None:
+        self.number = number
+        self.first_row = first_row
+        self.rows = 0
+        self.columns: list[list[pa.Array]] = [[] for _ in range(columns)]
+        self._hashes: list[Words] = []
+
+    def take(self, columns: Sequence[pa.Array], hashes: Words | None, start: int, stop: int) -> None:
+        """Add the rows from ``start`` to ``stop`` of a batch."""
+        if start == stop:
+            return
+        for pieces, column in zip(self.columns, columns, strict=True):
+            pieces.append(column.slice(start, stop - start))
+        if hashes is not None:
+            self._hashes.append(hashes[start:stop])
+        self.rows += stop - start
+
+    @property
+    def hashes(self) -> Words | None:
+        """The hashes of the rows, where they were kept."""
+        return np.concatenate(self._hashes) if self._hashes else None
 
 
 class _Grouper:
@@ -199,47 +215,32 @@ class _Grouper:
         self._keep_hashes = bool(key)
 
     def groups(self, batches: Iterable[pa.RecordBatch]) -> Iterator[_Group]:
+        """The groups of a stream, each as soon as it is complete."""
         cutter = Cutter(self.cut)
-        width = len(self._schema)
-        pending: list[list[pa.Array]] = [[] for _ in range(width)]
-        pending_hashes: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
-        number = first = position = 0
-
-        def emit(end: int) -> _Group:
-            nonlocal pending, pending_hashes, number, first
-            hashes = np.concatenate(pending_hashes) if pending_hashes else None
-            group = _Group(number, first, end - first, pending, hashes)
-            pending, pending_hashes = [[] for _ in range(width)], []
-            number, first = number + 1, end
-            return group
-
+        group = _Group(0, 0, len(self._schema))
+        position = 0
         for batch in batches:
-            rows = batch.num_rows
             columns = batch.columns
-            for i in self._with_categories:
-                for path, values in dictionaries(columns[i], child_path("", self._schema.field(i).name)):
-                    self.categories[path].add(values)
-            if rows == 0:
+            self._collect_categories(columns)
+            if batch.num_rows == 0:
                 continue
             hashes = row_hashes([columns[i] for i in self._cut_columns]) if self._cut_columns else None
+            kept = hashes if self._keep_hashes else None
             start = 0
+            for end in cutter.find(batch.num_rows, hashes, total_row_bytes(columns)):
+                group.take(columns, kept, start, end - position)
+                start = end - position
+                yield group
+                group = _Group(group.number + 1, end, len(self._schema))
+            group.take(columns, kept, start, batch.num_rows)
+            position += batch.num_rows
+        if group.rows:
+            yield group
 
-            def take(stop: int) -> None:
-                nonlocal start
-                for i, column in enumerate(columns):
-                    pending[i].append(column.slice(start, stop - start))
-                if hashes is not None and self._keep_hashes:
-                    pending_hashes.append(hashes[start:stop])
-                start = stop
-
-            for end in cutter.find(rows, hashes, total_row_bytes(columns)):
-                take(end - position)
-                yield emit(end)
-            if start < rows:
-                take(rows)
-            position += rows
-        if position > first:
-            yield emit(position)
+    def _collect_categories(self, columns: Sequence[pa.Array]) -> None:
+        for i in self._with_categories:
+            for path, values in dictionaries(columns[i], child_path("", self._schema.field(i).name)):
+                self.categories[path].add(values)
 
 
 def write_snapshot(
@@ -320,7 +321,7 @@ class _GroupResult:
     rows: int
     identities: list[Identity]
     new: int
-    hashes: np.ndarray[Any, np.dtype[np.uint64]] | None
+    hashes: Words | None
     key_columns: tuple[pa.Array, ...]
 
 
@@ -483,9 +484,7 @@ class _Job:
         """Take a group's key hashes in. A group that the parent has too is known, the first time."""
         if self._check is None:
             return
-        name = b"".join(
-            result.identities[i].address + result.identities[i].digest for i in self._key_columns
-        )
+        name = b"".join(result.identities[i].address + result.identities[i].digest for i in self._key_columns)
         known = name in self._known_keys
         self._known_keys.discard(name)
         assert result.hashes is not None

@@ -28,7 +28,7 @@ __all__ = ["ADDRESS_BYTES", "DIGEST_BYTES", "Identity", "canonical_bytes", "iden
 ADDRESS_BYTES = 16
 DIGEST_BYTES = 32
 
-Buffer: TypeAlias = "bytes | pa.Buffer | np.ndarray[Any, np.dtype[np.uint8]]"
+Part: TypeAlias = "bytes | memoryview"
 
 _INTEGER_VIEW = {1: pa.int8(), 2: pa.int16(), 4: pa.int32(), 8: pa.int64()}
 
@@ -56,7 +56,12 @@ def storage_class(field: pa.Field) -> str:
         return f"decimal{t.bit_width}({_decimal_bytes(t.precision)}){mark}"
     if pa.types.is_fixed_size_binary(t):
         return f"fixed({t.byte_width}){mark}"
-    if pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_string(t) or pa.types.is_large_string(t):
+    if (
+        pa.types.is_binary(t)
+        or pa.types.is_large_binary(t)
+        or pa.types.is_string(t)
+        or pa.types.is_large_string(t)
+    ):
         return f"bytes{mark}"
     if pa.types.is_map(t):
         return f"list{mark}<struct<{storage_class(t.key_field)},{storage_class(t.item_field)}>>"
@@ -73,7 +78,8 @@ def storage_class(field: pa.Field) -> str:
 
 def _decimal_bytes(precision: int) -> int:
     """The least number of bytes that hold a signed integer of so many decimal digits, as Parquet asks."""
-    return ((10**precision - 1).bit_length() + 8) // 8
+    largest: int = 10**precision - 1
+    return (largest.bit_length() + 8) // 8
 
 
 def _packed(array: pa.BooleanArray) -> bytes:
@@ -94,7 +100,7 @@ def _size(value: int) -> bytes:
     return value.to_bytes(8, "little")
 
 
-def _fixed(array: pa.Array, width: int) -> Iterator[Buffer]:
+def _fixed(array: pa.Array, width: int) -> Iterator[Part]:
     length = len(array)
     if length == 0 or width == 0:
         return
@@ -104,12 +110,12 @@ def _fixed(array: pa.Array, width: int) -> Iterator[Buffer]:
     if array.null_count:
         rows = np.frombuffer(data, np.uint8).reshape(length, width).copy()
         rows[array.is_null().to_numpy(zero_copy_only=False)] = 0
-        yield rows.reshape(-1)
+        yield rows.reshape(-1).data
     else:
-        yield data
+        yield memoryview(data)
 
 
-def _variable(array: pa.Array) -> Iterator[Buffer]:
+def _variable(array: pa.Array) -> Iterator[Part]:
     large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
     if len(array) == 0:
         yield _size(0)
@@ -124,16 +130,21 @@ def _variable(array: pa.Array) -> Iterator[Buffer]:
         empty = np.where(array.is_null().to_numpy(zero_copy_only=False), 0, lengths)
         if int(empty.sum()) != last - first:
             # Some null slot covers bytes: rebuild without them.
-            yield from _variable(pc.fill_null(array, b"" if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type) else ""))
+            yield from _variable(
+                pc.fill_null(
+                    array,
+                    b"" if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type) else "",
+                )
+            )
             return
         lengths = empty
-    yield np.ascontiguousarray(lengths).view(np.uint8)
+    yield np.ascontiguousarray(lengths).view(np.uint8).data
     yield _size(last - first)
     if last > first:
-        yield data[first:last]
+        yield memoryview(data[first:last])
 
 
-def _node(array: pa.Array, field: pa.Field, path: str, parent_nulls: int) -> Iterator[Buffer]:
+def _node(array: pa.Array, field: pa.Field, path: str, parent_nulls: int) -> Iterator[Part]:
     t = array.type
     if not field.nullable and array.null_count > parent_nulls:
         raise UnsupportedData(
@@ -153,23 +164,30 @@ def _node(array: pa.Array, field: pa.Field, path: str, parent_nulls: int) -> Ite
             yield from _node(child, child_field, f"{path}.{child_field.name}", nulls)
     elif pa.types.is_map(t):
         lengths, entries = list_parts(array)
-        yield np.ascontiguousarray(lengths).view(np.uint8)
+        yield np.ascontiguousarray(lengths).view(np.uint8).data
         entry = pa.struct([t.key_field, t.item_field])
-        entries = pa.StructArray.from_arrays(entries.flatten(), fields=list(entry.fields)) if len(entries) else pa.array([], entry)
+        entries = (
+            pa.StructArray.from_arrays(entries.flatten(), fields=list(entry.fields))
+            if len(entries)
+            else pa.array([], entry)
+        )
         yield from _node(entries, pa.field("entries", entry, False), path, 0)
     elif pa.types.is_list(t) or pa.types.is_large_list(t):
         lengths, values = list_parts(array)
-        yield np.ascontiguousarray(lengths).view(np.uint8)
+        yield np.ascontiguousarray(lengths).view(np.uint8).data
         yield from _node(values, t.value_field, f"{path}.{t.value_field.name}", 0)
     elif (
-        pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_string(t) or pa.types.is_large_string(t)
+        pa.types.is_binary(t)
+        or pa.types.is_large_binary(t)
+        or pa.types.is_string(t)
+        or pa.types.is_large_string(t)
     ):
         yield from _variable(array)
     else:
         yield from _fixed(array, t.byte_width)
 
 
-def canonical_bytes(array: pa.Array, field: pa.Field) -> Iterator[Buffer]:
+def canonical_bytes(array: pa.Array, field: pa.Field) -> Iterator[Part]:
     """The canonical content of a chunk, as the buffers to hash one after the other.
 
     ``array`` is in stored form and ``field`` the stored field it belongs to.

@@ -34,8 +34,11 @@ CATEGORIES_KEY = b"fsvc:categories"
 
 
 def child_path(parent: str, name: str) -> str:
-    """The path of a child: names joined by dots; dots and backslashes inside a name are escaped."""
-    escaped = name.replace("\\", "\\\\").replace(".", "\\.")
+    """The path of a child: names joined by dots. No two columns or fields have one path.
+
+    Dots and backslashes inside a name are escaped by a backslash; an empty name is ``\\-``.
+    """
+    escaped = name.replace("\\", "\\\\").replace(".", "\\.") or "\\-"
     return f"{parent}.{escaped}" if parent else escaped
 
 

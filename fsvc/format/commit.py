@@ -93,7 +93,10 @@ def parse(data: bytes, commit: str, *, what: str) -> CommitRecord:
     try:
         if set(value) != _FIELDS or not all(isinstance(value[k], str) for k in ("author", "message", "time")):
             raise Corruption(f"{what} is not a commit of this format")
-        sets = {name: SetVersion(item["snapshot"], item["version"]) for name, item in value["feature_sets"].items()}
+        sets = {
+            name: SetVersion(item["snapshot"], item["version"])
+            for name, item in value["feature_sets"].items()
+        }
         for item in sets.values():
             if not is_id(item.snapshot) or type(item.version) is not int or item.version < 1:
                 raise Corruption(f"{what} names a snapshot that is none")
@@ -101,7 +104,13 @@ def parse(data: bytes, commit: str, *, what: str) -> CommitRecord:
         if not all(isinstance(parent, str) and is_id(parent) for parent in parents):
             raise Corruption(f"{what} names a parent that is none")
         return CommitRecord(
-            sets, parents, value["author"], value["time"], value["message"], dict(value["metadata"]), dict(value["changes"])
+            sets,
+            parents,
+            value["author"],
+            value["time"],
+            value["message"],
+            dict(value["metadata"]),
+            dict(value["changes"]),
         )
     except (TypeError, KeyError, AttributeError, ValueError):
         raise Corruption(f"{what} is not a commit of this format") from None

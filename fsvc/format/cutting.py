@@ -309,9 +309,7 @@ class Cutter:
         ends: list[int] = []
         group = self.start - base  # the first row of the open group, counted from this batch: 0 or less
         while True:
-            last = min(
-                group + parameters.maximum - 1, limits.reached(max(group, 0), parameters.cap_bytes)
-            )
+            last = min(group + parameters.maximum - 1, limits.reached(max(group, 0), parameters.cap_bytes))
             place = int(np.searchsorted(candidates, group + parameters.minimum - 1))
             if place < len(candidates):
                 last = min(last, int(candidates[place]))

@@ -37,8 +37,9 @@ class LeafMeta:
     """The metadata of one leaf column of a chunk, free of path and place.
 
     ``head`` holds fields 1 and 2 of ColumnMetaData, ``middle`` 4 to 7, ``tail`` 12 and up, each as it
-    stands after the field before it (the tail after the last of the offsets that are there). Offsets count from the start of the
-    leaf's own pages; ``dictionary_page`` is -1 where there is none. Sizes are in bytes.
+    stands after the field before it (the tail after the last of the offsets that are there). Offsets
+    count from the start of the leaf's own pages; ``dictionary_page`` is -1 where there is none. Sizes
+    are in bytes.
     """
 
     head: bytes
@@ -241,9 +242,7 @@ def _statistics(fields: thrift.Struct, drop_range: bool) -> thrift.Struct:
     return {i: v for i, v in fields.items() if not (drop_range and i in _RANGE)}
 
 
-def read_leaves(
-    data: bytes | memoryview, drop_range: Sequence[bool]
-) -> list[tuple[LeafMeta, memoryview]]:
+def read_leaves(data: bytes | memoryview, drop_range: Sequence[bool]) -> list[tuple[LeafMeta, memoryview]]:
     """Cut the only row group of a Parquet file apart: metadata and pages of every leaf, in order.
 
     ``drop_range[i]`` leaves min and max out of leaf ``i``'s statistics: readers prune wrongly where

@@ -159,7 +159,13 @@ class ObjectTable:
         magic, packs, _, count, heap = _HEAD.unpack_from(view)
         if magic != MAGIC:
             raise Corruption(f"{what} is not an index of this format")
-        size = _HEAD.size + packs * DIGEST_BYTES + count * (16 + DIGEST_BYTES + 4 + 8 * 4) + heap + _CHECKSUM_BYTES
+        size = (
+            _HEAD.size
+            + packs * DIGEST_BYTES
+            + count * (16 + DIGEST_BYTES + 4 + 8 * 4)
+            + heap
+            + _CHECKSUM_BYTES
+        )
         if size != len(view):
             raise Corruption(f"{what} has {len(view)} bytes where {size} are declared")
         if xxhash.xxh3_64_intdigest(view[:-8]) != int.from_bytes(view[-8:], "little"):

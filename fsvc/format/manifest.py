@@ -177,7 +177,9 @@ def compress(encoded: bytes, base: tuple[str, bytes, int] | None) -> bytes:
         delta = zstandard.ZstdCompressor(level=_LEVEL, dict_data=against).compress(encoded)
         if len(delta) * 3 < len(alone) * 2:
             name, depth, payload = base[0], base[2] + 1, delta
-    head = _STORED.pack(_STORED_MAGIC, 1 if name else 0, depth, 0, len(encoded), bytes.fromhex(name or "00" * 32))
+    head = _STORED.pack(
+        _STORED_MAGIC, 1 if name else 0, depth, 0, len(encoded), bytes.fromhex(name or "00" * 32)
+    )
     # The id proves what is decompressed; bytes that zstd does not look at are covered by the checksum.
     return head + payload + xxhash.xxh3_64_digest(head + payload)[::-1]
 
@@ -207,7 +209,9 @@ def read_stored(data: bytes, *, what: str) -> StoredManifest:
 def decompress(stored: StoredManifest, base: bytes | None, snapshot: str, *, what: str) -> bytes:
     """The canonical bytes of a stored manifest, proven against the snapshot id."""
     dictionary = (
-        None if base is None else zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        None
+        if base is None
+        else zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     )
     try:
         reader = (

@@ -23,7 +23,9 @@ FOOTER_BYTES = 16
 """The last bytes of a pack: the trailer's length (8) and the closing magic (8)."""
 
 
-def finish(parts: Sequence[bytes | memoryview], entries: Sequence[Entry]) -> tuple[str, list[bytes | memoryview]]:
+def finish(
+    parts: Sequence[bytes | memoryview], entries: Sequence[Entry]
+) -> tuple[str, list[bytes | memoryview]]:
     """A whole pack from the objects' bytes: its id, and the buffers to write one after the other.
 
     The entries' offsets count from the start of the pack, magic included.

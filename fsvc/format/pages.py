@@ -21,7 +21,17 @@ from fsvc.format import footer
 from fsvc.format.footer import LeafMeta, RowGroup
 from fsvc.format.stored import list_parts
 
-__all__ = ["ChunkPages", "Encoding", "choose_encodings", "decode", "encode", "leaf_arrays", "leaf_count", "parquet_schema", "remembered_encoding"]
+__all__ = [
+    "ChunkPages",
+    "Encoding",
+    "choose_encodings",
+    "decode",
+    "encode",
+    "leaf_arrays",
+    "leaf_count",
+    "parquet_schema",
+    "remembered_encoding",
+]
 
 COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 1
@@ -117,7 +127,10 @@ def _writable(array: pa.Array, field: pa.Field) -> pa.Array:
     t = field.type
     if pa.types.is_struct(t):
         children = [_writable(array.field(i), child) for i, child in enumerate(t.fields)]
-        if all(new is old for new, old in zip(children, (array.field(i) for i in range(t.num_fields)), strict=True)):
+        if all(
+            new is old
+            for new, old in zip(children, (array.field(i) for i in range(t.num_fields)), strict=True)
+        ):
             return array
         mask = array.is_null() if array.null_count and field.nullable else None
         return pa.StructArray.from_arrays(children, fields=list(t.fields), mask=mask)
@@ -178,7 +191,9 @@ def _leaf_paths(field: pa.Field) -> list[str]:
         return [f"{field.name}.{path}" for child in t.fields for path in _leaf_paths(child)]
     if pa.types.is_map(t):
         return [
-            f"{field.name}.key_value.{path}" for child in (t.key_field, t.item_field) for path in _leaf_paths(child)
+            f"{field.name}.key_value.{path}"
+            for child in (t.key_field, t.item_field)
+            for path in _leaf_paths(child)
         ]
     if pa.types.is_list(t) or pa.types.is_large_list(t):
         return [f"{field.name}.list.{path}" for path in _leaf_paths(t.value_field.with_name("element"))]
@@ -238,7 +253,11 @@ def choose_encodings(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> 
     )
     chosen = []
     for i, field in enumerate(fields):
-        best = Encoding.PLAIN if pa.types.is_boolean(field.type) or plain[i] * 1.05 < dictionary[i] else Encoding.DICTIONARY
+        best = (
+            Encoding.PLAIN
+            if pa.types.is_boolean(field.type) or plain[i] * 1.05 < dictionary[i]
+            else Encoding.DICTIONARY
+        )
         if i in delta and delta[i] < (plain[i] if best is Encoding.PLAIN else dictionary[i]):
             best = Encoding.DELTA
         chosen.append(best)

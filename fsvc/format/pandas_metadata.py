@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["object_columns", "reduce"]
+__all__ = ["document", "dtypes", "object_columns", "reduce"]
 
 _MAX_DEPTH = 32
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -62,23 +62,40 @@ def reduce(document: bytes, schema: pa.Schema) -> bytes | None:
     return json.dumps(reduced, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
+def document(schema: pa.Schema) -> dict[str, Any] | None:
+    """The document of a schema in normal form, None where there is none or it is malformed."""
+    found = (schema.metadata or {}).get(b"pandas")
+    try:
+        if found is None or reduce(found, schema) != found:
+            return None
+        content = _load(found)
+        _entries(content, schema)
+    except _Malformed:
+        return None
+    return content
+
+
+def dtypes(schema: pa.Schema) -> dict[str, str]:
+    """The columns whose dtype in pandas was not what Arrow gives back of its own accord, and that dtype.
+
+    For a schema in normal form; in its order.
+    """
+    content = document(schema)
+    found: dict[str, str] = {}
+    if content is not None:
+        for name, entry in _entries(content, schema).items():
+            field, dtype = schema.field(name), entry["numpy_type"]
+            if _says_object(entry, field, True) if dtype == "object" else _says_dtype(dtype, field):
+                found[name] = dtype
+    return {name: found[name] for name in schema.names if name in found}
+
+
 def object_columns(schema: pa.Schema) -> tuple[str, ...]:
     """Name the columns that were of dtype ``object`` in pandas though Arrow gives back another dtype.
 
     For a schema in normal form; in its order. ``pyarrow.Table.to_pandas`` does not restore these by itself.
     """
-    document = (schema.metadata or {}).get(b"pandas")
-    if document is None:
-        return ()
-    try:
-        entries = _entries(_load(document), schema)
-    except _Malformed:
-        return ()
-    return tuple(
-        name
-        for name in schema.names
-        if name in entries and _says_object(entries[name], schema.field(name), True)
-    )
+    return tuple(name for name, dtype in dtypes(schema).items() if dtype == "object")
 
 
 def _load(document: bytes) -> dict[str, Any]:

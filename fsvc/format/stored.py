@@ -19,7 +19,14 @@ from fsvc.format.categories import child_path, is_list
 
 __all__ = [
     "Categories",
-    "annotated_field", "comparable", "from_stored", "list_parts", "stored_field", "stored_type", "to_stored"]
+    "annotated_field",
+    "comparable",
+    "from_stored",
+    "list_parts",
+    "stored_field",
+    "stored_type",
+    "to_stored",
+]
 
 Categories = Mapping[str, pa.Array]
 """Categories by path (:func:`fsvc.format.categories.dictionary_types`)."""
@@ -102,7 +109,9 @@ def _offsets(lengths: Counts, large: bool) -> pa.Array:
     return pa.array(ends if large else ends.astype(np.int32))
 
 
-def list_parts(array: pa.Array, convert: Callable[[pa.Array], pa.Array] | None = None) -> tuple[Counts, pa.Array]:
+def list_parts(
+    array: pa.Array, convert: Callable[[pa.Array], pa.Array] | None = None
+) -> tuple[Counts, pa.Array]:
     """The length of every list (0 where it is null), and the elements of the non-null lists, in order.
 
     Takes any list type and maps. ``convert`` is applied to the elements; where they are scattered it
@@ -150,7 +159,8 @@ def _null_mask(array: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | 
 def to_stored(array: pa.Array, path: str, target: pa.DataType | None = None) -> pa.Array:
     """The array in its stored type; ``path`` names the column in errors.
 
-    ``target`` is the stored type where the array is the child of another. Arrays that are in stored form already come back as they are, without a copy.
+    ``target`` is the stored type where the array is the child of another. Arrays that are in stored
+    form already come back as they are, without a copy.
     """
     t = array.type
     target = stored_type(t) if target is None else target
@@ -184,9 +194,7 @@ def to_stored(array: pa.Array, path: str, target: pa.DataType | None = None) -> 
         )
     if pa.types.is_struct(t):
         mask = _null_mask(array)
-        children = [
-            to_stored(array.field(i), path, child.type) for i, child in enumerate(target.fields)
-        ]
+        children = [to_stored(array.field(i), path, child.type) for i, child in enumerate(target.fields)]
         return pa.StructArray.from_arrays(
             children, fields=list(target.fields), mask=None if mask is None else pa.array(mask)
         )
@@ -196,7 +204,8 @@ def to_stored(array: pa.Array, path: str, target: pa.DataType | None = None) -> 
 def _stored_entries(entries: pa.StructArray, target: pa.MapType, path: str) -> pa.StructArray:
     keys, items = entries.flatten()
     return pa.StructArray.from_arrays(
-        [to_stored(keys, path, target.key_type), to_stored(items, path, target.item_type)], fields=[target.key_field, target.item_field]
+        [to_stored(keys, path, target.key_type), to_stored(items, path, target.item_type)],
+        fields=[target.key_field, target.item_field],
     )
 
 
@@ -217,7 +226,9 @@ def from_stored(array: pa.Array, target: pa.DataType, categories: Categories, pa
     if array.type == target:
         return array
     if isinstance(target, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(target, from_stored(array, target.storage_type, categories, path))
+        return pa.ExtensionArray.from_storage(
+            target, from_stored(array, target.storage_type, categories, path)
+        )
     if pa.types.is_dictionary(target):
         values = categories[path]
         plain = from_stored(array, target.value_type, categories, path)
@@ -295,4 +306,6 @@ def _fixed_size_list(
         take[~absent] = np.arange(len(values)).reshape(-1, size)
         values = values.take(pa.array(take.reshape(-1), mask=np.repeat(absent, size)))
     values = from_stored(values, target.value_type, categories, child_path(path, "element"))
-    return pa.FixedSizeListArray.from_arrays(values, type=target, mask=None if mask is None else pa.array(mask))
+    return pa.FixedSizeListArray.from_arrays(
+        values, type=target, mask=None if mask is None else pa.array(mask)
+    )

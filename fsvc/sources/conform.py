@@ -120,9 +120,10 @@ def convert(array: pa.Array, kind: pa.DataType, categories: Mapping[str, pa.Arra
     array = unsliced(array)
     if pa.types.is_struct(kind):
         fields = [kind.field(position) for position in range(kind.num_fields)]
+        # Flattened: below a null, a child that must not be null holds a value that says nothing.
         children = [
-            convert(array.field(position), field.type, categories, child_path(path, field.name))
-            for position, field in enumerate(fields)
+            convert(child, field.type, categories, child_path(path, field.name))
+            for child, field in zip(array.flatten(), fields, strict=True)
         ]
     elif pa.types.is_map(kind):
         keys, items = map_entries(array)

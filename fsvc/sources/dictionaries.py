@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsvc.errors import UnsupportedData
-from fsvc.format.categories import child_path, dictionary_types
 
 __all__ = ["encode", "index_of", "map_entries", "replace_children", "unsliced"]
 

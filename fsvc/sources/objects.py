@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fsvc.errors import InvalidUse, UnsupportedData
-from fsvc.sources.source import BATCH_ROWS, Source, first_line, select_fields, validate
+from fsvc.sources.source import BATCH_ROWS, Source, first_line, select_fields
 
 __all__ = ["open_object"]
 
@@ -136,6 +136,13 @@ def _from_batches(obj: Any, columns: Sequence[str] | None) -> Source:
 
 
 def _from_pandas(frame: Any) -> pa.Table:
+    if frame.columns.inferred_type in ("categorical", "mixed", "mixed-integer") and frame.columns.nlevels == 1:
+        labels = ", ".join(repr(label) for label in frame.columns[:3])
+        raise UnsupportedData(
+            f"the pandas DataFrame cannot be kept as it is: the labels of its columns ({labels}, ...) are"
+            f" {frame.columns.inferred_type}, and would all become text",
+            hint="name the columns by texts: frame.columns = frame.columns.map(str)",
+        )
     try:
         return pa.Table.from_pandas(frame)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:

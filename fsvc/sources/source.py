@@ -9,7 +9,6 @@ from types import TracebackType
 import pyarrow as pa
 
 from fsvc.errors import FsvcError, InvalidUse, NotFound, UnreadableInput, UnsupportedData
-from fsvc.format.categories import dictionary_types
 
 __all__ = ["BATCH_ROWS", "Source", "check_columns", "first_line", "nearest", "select_fields", "validate"]
 

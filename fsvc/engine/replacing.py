@@ -1,0 +1,30 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fsvc.errors import StorageError
+
+__all__ = ["replacing"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new name beside ``path`` to write to; it takes the place of ``path`` when the block is left well.
+
+    Raises StorageError where the file system refuses.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield partial
+        partial.replace(target)
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
