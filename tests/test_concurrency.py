@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -278,3 +279,18 @@ def test_processes_race_for_branches_and_tags(tmp_path: Path, writers: list[Writ
     assert len(refs(repository)) == 41
     assert_whole(repository)
     count("branches and tags that processes raced for, each won once", len(won))
+
+
+@pytest.mark.soak
+def test_sixteen_processes_on_one_branch(tmp_path: Path, count: Count) -> None:
+    repository = new(LocalStorage(tmp_path / "repository", create=True))
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(Writer()) for _ in range(16)]
+        run(many, [Task(repository.location, (f"s{i}", "same"), f"w{i}", commits=60) for i in range(16)])
+    made = [commit for writer in many for commit, _ in writer.committed]
+    conflicts = sum(len(writer.conflicts) for writer in many)
+    assert len(made) + conflicts == 16 * 60
+    assert Counter(branch_history(repository)) == Counter(made)
+    assert_whole(repository)
+    count("commits of racing processes, each there once", len(made))
+    count("conflicts of racing processes, each naming both commits", conflicts)

@@ -25,7 +25,7 @@ LAYERS = (
     ("engine",),
     ("query",),
     ("sources",),
-    ("repository", "snapshot", "workspace", "client"),
+    ("repository", "snapshot", "pandas_frame", "workspace", "client"),
     ("features",),
     ("fsvc",),
     ("mlflow", "spark"),

@@ -75,7 +75,6 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
         {
             "i": arrow([1, None], pa.uint16()),
             "s": arrow(["x", None], pa.string()),
-            "v": arrow(["x", None], pa.string_view()),
             "t": arrow([NOON, None], pa.timestamp("s", "UTC")),
             "l": arrow([[1], None], pa.list_(pa.int8())),
             "m": arrow([{"x": 1}, None], pa.struct([("x", pa.int8())])),
@@ -84,7 +83,7 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
         }
     ),
     "units": lambda: pd.DataFrame(
-        {f"{kind}{unit}": np.array([0, 1], f"{kind}[{unit}]") for kind in "mM" for unit in ("s", "ms", "us", "ns")}
+        {f"{kind}8[{unit}]": np.array([0, 1], f"{kind}8[{unit}]") for kind in "mM" for unit in ("s", "ms", "us", "ns")}
     ),
     "categories": lambda: pd.DataFrame(
         {

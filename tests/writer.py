@@ -62,7 +62,10 @@ class Suicidal(System):
 
 
 _MUTATIONS = frozenset(
-    "open_unnamed open_named write sync link_unnamed link rename make_directory close".split()
+    {
+        *("make_directory", "open_unnamed", "open_named", "write", "sync"),
+        *("link_unnamed", "link", "rename", "close"),
+    }
 )
 
 

@@ -71,7 +71,9 @@ class CommitDraft:
         """Give up: no ref was touched; packs that were written stay unreferenced."""
         self._packs.abandon()
 
-    def _changed(self, record: CommitRecord | None) -> dict[str, Written]:
+    def _changed(self) -> dict[str, Written]:
+        """The snapshots that are not those of the base: what this commit touches."""
+        record = self._base_record
         return {
             name: written
             for name, written in self._written.items()
@@ -104,7 +106,7 @@ class CommitDraft:
         When another writer was first and touched other feature sets, the commit is put on top of
         theirs. Raises ConflictError naming both commits where they touched the same one.
         """
-        if not self._changed(self._base_record) and not allow_empty and self.base is not None:
+        if not self._changed() and not allow_empty and self.base is not None:
             self._packs.finish()
             assert self._base_record is not None
             return Committed(self.base, self._base_record, created=False)
@@ -115,7 +117,7 @@ class CommitDraft:
             own_index[index_key(index.table_id(table))] = table
         # Other writers' index files go along: one that was seen in the store may not be durable yet.
         batch: dict[str, bytes | memoryview] = {**self.sink.reused_index, **own_index}
-        for name, written in self._changed(self._base_record).items():
+        for name, written in self._changed().items():
             parent = self._base_record.feature_sets.get(name) if self._base_record else None
             batch[manifest_key(written.manifest.id)] = self.store.manifest_file(
                 written.manifest, parent.snapshot if parent else None
@@ -177,9 +179,7 @@ class CommitDraft:
             )
         theirs = self.store.commit(current).feature_sets
         base = self._base_record.feature_sets if self._base_record else {}
-        return next(
-            (name for name in self._changed(self._base_record) if theirs.get(name) != base.get(name)), None
-        )
+        return next((name for name in self._changed() if theirs.get(name) != base.get(name)), None)
 
     def _recheck_packs(self) -> None:
         for name in sorted(self.sink.reused_packs):
@@ -197,7 +197,7 @@ class CommitDraft:
         sets = dict(before.feature_sets) if before else {}
         changes: dict[str, dict[str, Any]] = {}
         # What was handed over as it was at the base is left as others have made it since.
-        for name, written in sorted(self._changed(self._base_record).items()):
+        for name, written in sorted(self._changed().items()):
             old = sets.get(name)
             sets[name] = SetVersion(written.manifest.id, old.version + 1 if old else 1)
             changes[name] = {

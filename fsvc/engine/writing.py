@@ -112,9 +112,12 @@ class NewObjects:
         assert entry is not None
         return self._objects.read(entry)
 
-    def known(self, identity: Identity) -> Entry | None:
-        """The stored object of an identity, if there is one."""
-        return self._objects.lookup(identity.address)[0]
+    def known(self, identities: Sequence[Identity]) -> list[Entry | None]:
+        """The stored object of each identity, where there is one."""
+        if not identities:
+            return []
+        found = self._objects.lookup(b"".join(identity.address for identity in identities))
+        return [found[i] for i in range(len(found))]
 
     @property
     def bytes_added(self) -> int:
@@ -368,11 +371,14 @@ class _Job:
         hints: dict[int, Encoding] = {}
         if self._sink is None or parent is None or not parent.rows:
             return hints
-        for i, field in enumerate(self._schema):
-            column = parent.schema.get_field_index(field.name)
-            if column < 0 or parent.schema.field(column).type != field.type:
-                continue
-            entry = self._sink.known(parent.identity(column, 0))
+        same = {
+            i: theirs
+            for i, field in enumerate(self._schema)
+            if (theirs := parent.schema.get_field_index(field.name)) >= 0
+            and parent.schema.field(theirs).type == field.type
+        }
+        found = self._sink.known([parent.identity(theirs, 0) for theirs in same.values()])
+        for i, entry in zip(same, found, strict=True):
             if entry is not None:
                 hints[i] = pages.remembered_encoding(unpack_meta(entry.meta))
         return hints
@@ -441,14 +447,14 @@ class _Job:
         shared = parent.rows[group]
         if shared >= len(arrays[columns[0]]):
             return {}
-        bases: dict[int, Entry] = {}
-        for i in columns:
-            theirs = parent.schema.get_field_index(self._fields[i].name)
-            if theirs >= 0:
-                base = parent.identity(theirs, group)
-                entry = sink.known(base)
-                if entry is not None and identify(arrays[i].slice(0, shared), self._fields[i]) == base:
-                    bases[i] = entry
+        theirs = {i: parent.schema.get_field_index(self._fields[i].name) for i in columns}
+        there = [i for i in columns if theirs[i] >= 0]
+        shorter = [parent.identity(theirs[i], group) for i in there]
+        bases = {
+            i: entry
+            for i, base, entry in zip(there, shorter, sink.known(shorter), strict=True)
+            if entry is not None and identify(arrays[i].slice(0, shared), self._fields[i]) == base
+        }
         numbers = list(bases)
         fields = [self._fields[i] for i in numbers]
         rests = pages.encode(

@@ -35,8 +35,8 @@ __all__ = [
 
 COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 1
-# fastparquet reads wrong numbers where a packed delta is wider than 28 bits; stay well below.
-_WIDEST_DELTA = 1 << 24
+# fastparquet reads wrong numbers where a packed delta is wider than 28 bits.
+_WIDEST_DELTA = 1 << 28
 # How many rows of the first chunk are tried in every encoding.
 _TRIAL_ROWS = 16384
 
@@ -224,44 +224,45 @@ def encode(
 
 
 def choose_encodings(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> list[Encoding]:
-    """Try every encoding on the first rows of each column and keep the smallest.
+    """Try the encodings on a first chunk of each column and keep the smallest for each.
 
-    A sample of rows flatters plain pages a little and never a dictionary, whose entries come up
-    again in the rows that follow; so a dictionary wins when it is close.
+    The first rows tell where one encoding is far ahead. A dictionary pays off late, because values
+    come up again in the rows that follow; so where plain pages lead by less, all rows are tried.
     """
-    if not arrays:
-        return []
+    columns = range(len(arrays))
     samples = [array.slice(0, _TRIAL_ROWS) for array in arrays]
 
-    def sizes(wanted: Sequence[Encoding]) -> list[int]:
-        return [sum(leaf.length for leaf in chunk.leaves) for chunk in encode(samples, fields, wanted)]
+    def sizes(of: Sequence[pa.Array], wanted: Encoding, chosen: Sequence[int]) -> dict[int, int]:
+        chunks = encode([of[i] for i in chosen], [fields[i] for i in chosen], [wanted] * len(chosen))
+        return {i: sum(leaf.length for leaf in chunk.leaves) for i, chunk in zip(chosen, chunks, strict=True)}
 
-    dictionary = sizes([Encoding.DICTIONARY] * len(fields))
-    plain = sizes([Encoding.PLAIN] * len(fields))
-    packed = [i for i, sample in enumerate(samples) if _delta_fits(sample)]
-    delta = dict(
+    numbers = [i for i in columns if not pa.types.is_boolean(fields[i].type)]
+    plain = dict.fromkeys(columns, 0) | sizes(samples, Encoding.PLAIN, numbers)
+    dictionary = sizes(samples, Encoding.DICTIONARY, numbers)
+    close = [i for i in numbers if dictionary[i] * 2 < plain[i] * 3 and plain[i] < dictionary[i]]
+    close = [i for i in close if len(arrays[i]) > len(samples[i])]
+    whole = dict(
         zip(
-            packed,
-            (
-                sum(leaf.length for leaf in chunk.leaves)
-                for chunk in encode(
-                    [samples[i] for i in packed], [fields[i] for i in packed], [Encoding.DELTA] * len(packed)
-                )
+            close,
+            zip(
+                sizes(arrays, Encoding.PLAIN, close).values(),
+                sizes(arrays, Encoding.DICTIONARY, close).values(),
+                strict=True,
             ),
             strict=True,
         )
     )
-    chosen = []
-    for i, field in enumerate(fields):
-        best = (
-            Encoding.PLAIN
-            if pa.types.is_boolean(field.type) or plain[i] * 1.05 < dictionary[i]
-            else Encoding.DICTIONARY
-        )
-        if i in delta and delta[i] < (plain[i] if best is Encoding.PLAIN else dictionary[i]):
-            best = Encoding.DELTA
-        chosen.append(best)
-    return chosen
+    best = dict.fromkeys(columns, Encoding.PLAIN)
+    least = dict(plain)
+    for i in numbers:
+        as_plain, as_dictionary = whole.get(i, (plain[i], dictionary[i]))
+        if as_dictionary < as_plain:
+            best[i], least[i] = Encoding.DICTIONARY, dictionary[i]
+    packed = [i for i in numbers if _delta_fits(samples[i])]
+    for i, size in sizes(samples, Encoding.DELTA, packed).items():
+        if size < least[i]:
+            best[i] = Encoding.DELTA
+    return [best[i] for i in columns]
 
 
 def remembered_encoding(leaves: Sequence[LeafMeta]) -> Encoding:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fsvc.errors import InvalidUse, UnsupportedData
-from fsvc.sources.source import BATCH_ROWS, Source, first_line, select_fields
+from fsvc.sources.source import BATCH_ROWS, Source, first_line, select_fields, validate
 
 __all__ = ["open_object"]
 
@@ -76,6 +76,8 @@ def _from_table(table: pa.Table, columns: Sequence[str] | None, description: str
         table = table.select(positions)
 
     def read() -> Iterator[pa.RecordBatch]:
+        # Whole first: a batch is a slice, and validating slices visits shared children every time.
+        validate(table, text=False)
         if table.num_rows:
             return iter(table.to_batches())
         # Even without rows a column may have categories.
@@ -84,7 +86,7 @@ def _from_table(table: pa.Table, columns: Sequence[str] | None, description: str
         ]
         return iter([pa.RecordBatch.from_arrays(empty, schema=table.schema)])
 
-    return Source(table.schema, read, table.num_rows, description, repeatable=True)
+    return Source(table.schema, read, table.num_rows, description, repeatable=True, validated=True)
 
 
 def _from_reader(reader: pa.RecordBatchReader, columns: Sequence[str] | None, description: str) -> Source:
