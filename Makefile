@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Twice quiet: errors only.
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 
-.PHONY: help test lint format demo bench soak clean
+.PHONY: help test lint format demo docs bench soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make format  ruff puts the code into its form"
 	@echo "make demo    the whole story on a small real run"
+	@echo "make docs    write docs/cli.md anew from the help of every command"
 	@echo "make bench   the benchmarks (BENCH_ARGS=... is passed on)"
 	@echo "make soak    the suite in its long forms: hours, not minutes"
 	@echo "make clean   remove $(VENV) and caches"
@@ -27,16 +28,19 @@ soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "" --timeout 0 --hypothesis-profile soak $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
-	@$(BIN)/ruff check fsvc tests $(wildcard benchmarks)
-	@$(BIN)/ruff format --check --quiet --diff fsvc tests $(wildcard benchmarks)
-	@$(BIN)/mypy fsvc $(wildcard benchmarks)
+	@$(BIN)/ruff check fsvc tests docs $(wildcard benchmarks)
+	@$(BIN)/ruff format --check --quiet --diff fsvc tests docs $(wildcard benchmarks)
+	@$(BIN)/mypy fsvc docs $(wildcard benchmarks)
 
 format: $(VENV)/.dev
-	@$(BIN)/ruff check --fix-only --quiet fsvc tests $(wildcard benchmarks)
-	@$(BIN)/ruff format --quiet fsvc tests $(wildcard benchmarks)
+	@$(BIN)/ruff check --fix-only --quiet fsvc tests docs $(wildcard benchmarks)
+	@$(BIN)/ruff format --quiet fsvc tests docs $(wildcard benchmarks)
 
 demo: $(VENV)/.demo
 	@$(BIN)/fsvc demo
+
+docs: $(VENV)/.dev
+	@$(BIN)/python docs/generate_cli.py
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -26,10 +26,10 @@ _SECTIONS = {
 _ABOUT = """\
 # Command line
 
-What `fsvc COMMAND --help` says, for every command. `NAME` is a feature set, `REV` a revision: a version (`v3`),
-a branch, a tag, or the beginning of a commit id, then perhaps `{TIME}`, `~n` and `^n`
-([Concepts](concepts.md#revisions)). Results go to stdout, messages and progress to stderr. `--json` and `--repo` may
-stand before or after the command.
+What `fsvc COMMAND --help` says, for every command. `NAME` is a feature set, `REV` a revision: a version
+(`v3`), a branch, a tag, or the beginning of a commit id, then perhaps `{TIME}`, `~n` and `^n`
+([Concepts](concepts.md#revisions)). Results go to stdout, messages and progress to stderr. `--json` and
+`--repo` may stand before or after the command.
 """
 
 

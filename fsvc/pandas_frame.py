@@ -30,7 +30,9 @@ def to_pandas(table: pa.Table, **options: Any) -> pandas.DataFrame:
     decides alone. In a column of dtype ``object`` all nulls are None, whatever stood for them before.
     """
     # A choice of columns leaves out what spoke of others, such as an index that is not there.
-    table = table.cast(schemas.normalise(table.schema)) if b"pandas" in (table.schema.metadata or {}) else table
+    table = (
+        table.cast(schemas.normalise(table.schema)) if b"pandas" in (table.schema.metadata or {}) else table
+    )
     dtypes = pandas_metadata.dtypes(table.schema)
     if options.get("ignore_metadata") or options.get("types_mapper"):
         dtypes = {}
@@ -103,4 +105,8 @@ def _index(
             arrays.append(alone.to_pandas().iloc[:, 0].array)
     # With a dtype, since pandas makes strings of objects by itself.
     found = [pandas.Index(array, dtype=array.dtype) for array in arrays]
-    return found[0].rename(index.name) if len(found) == 1 else pandas.MultiIndex.from_arrays(found, names=index.names)
+    return (
+        found[0].rename(index.name)
+        if len(found) == 1
+        else pandas.MultiIndex.from_arrays(found, names=index.names)
+    )

@@ -12,7 +12,7 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
-from fsvc.errors import Conflict, InvalidUse, NotFound
+from fsvc.errors import Conflict, InvalidUse, NotFound, StorageError
 from fsvc.format import names
 from fsvc.format.commit import is_id
 from fsvc.format.revision import Revision, parse_address, parse_revision
@@ -42,7 +42,7 @@ def init(location: str | Path, *, author: str | None = None) -> Repository:
             hint="a repository cannot hold another one; choose another place",
         )
     # An unfinished file is what a killed 'init' may have left: it must not stand in the next one's way.
-    found = [path.name for path in root.iterdir()] if root.is_dir() else []
+    found = _names_in(root)
     if REPOSITORY_KEY not in found and not all(name.startswith(TEMPORARY_PREFIX) for name in found):
         raise Conflict(f"{root} is not empty", hint="a repository needs a directory of its own")
     storage = LocalStorage(root, create=True)
@@ -53,9 +53,19 @@ def init(location: str | Path, *, author: str | None = None) -> Repository:
 def enclosing(root: Path) -> Path | None:
     """The repository directory above a path, if there is one."""
     for directory in root.absolute().parents:
-        if (directory / REPOSITORY_KEY).is_file():
+        if os.path.isfile(directory / REPOSITORY_KEY):
             return directory
     return None
+
+
+def _names_in(directory: Path) -> list[str]:
+    """What lies in a directory, if it is one."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(f"cannot look into {directory}: {(error.strerror or 'it failed').lower()}") from error
 
 
 def open_repository(

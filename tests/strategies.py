@@ -720,8 +720,11 @@ def array_pairs(
     return lay_out(content, draw(_LAYOUTS)), lay_out(other, draw(_LAYOUTS))
 
 
-def perturbed(values: Values, random: np.random.Generator) -> Values:
-    """The same content but for one slot, at a random level: another value, one bit, or its validity."""
+def perturbed(values: Values, random: np.random.Generator, *, nullable: bool = True) -> Values:
+    """The same content but for one slot, at a random level: another value, one bit, or its validity.
+
+    No null comes where the type allows none.
+    """
     kind = _stored(values.type)
     if not len(values) or pa.types.is_null(kind):
         return values
@@ -729,12 +732,16 @@ def perturbed(values: Values, random: np.random.Generator) -> Values:
     if nested and not isinstance(kind, pa.DictionaryType) and random.random() < 0.7:
         which = int(random.choice(nested))
         children = list(values.children)
-        children[which] = perturbed(children[which], random)
+        if isinstance(kind, pa.StructType):
+            below = kind.field(which).nullable
+        else:
+            below = kind.value_field.nullable if isinstance(kind, pa.FixedSizeListType) else _entries(kind)[1]
+        children[which] = perturbed(children[which], random, nullable=bool(below))
         return replace(values, children=tuple(children))
     slot = int(random.integers(0, len(values)))
     valid = values.valid.copy()
     if random.random() < 0.3 or values.data is None:
-        valid[slot] = not valid[slot]
+        valid[slot] = not (valid[slot] and nullable)
         return replace(values, valid=valid)
     data = values.data.copy()
     valid[slot] = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,13 +66,13 @@ OPERATIONS: dict[str, Callable[[Repository, Run], object]] = {
 }
 
 
-def record(recording: Recording, store: Callable[[Path], Storage]) -> Run:
-    """Do all operations once, on a disk that is recorded."""
+def record(recording: Recording, store: Callable[[Path], Storage], labels: Iterable[str] = OPERATIONS) -> Run:
+    """Do operations one after the other, on a disk that is recorded."""
     run = Run(recording)
     repository = new(store(Path(recording.root) / "repository"))
     run.acknowledge("init", repository)
-    for label, operation in OPERATIONS.items():
-        operation(repository, run)
+    for label in labels:
+        OPERATIONS[label](repository, run)
         run.acknowledge(label, repository)
     return run
 
@@ -127,7 +127,10 @@ def test_a_crash_at_any_point_leaves_the_old_state_or_the_new(
     root = light_path / "disk"
     root.mkdir()
     recording = Recording(root, unnamed_files=unnamed_files)
-    run = record(recording, lambda path: LocalStorage(path, create=True, system=recording))
+    # Files with temporary names leave many more states: one operation of each kind is enough there.
+    few = ["a commit of several sets", "a commit that uses chunks again", "a branch", "a tag"]
+    labels = list(OPERATIONS) if unnamed_files else few
+    run = record(recording, lambda path: LocalStorage(path, create=True, system=recording), labels)
     assert all(before != after for before, after in itertools.pairwise(run.states))
     wrong, states = problems(run, light_path / "scratch")
     assert wrong == []

@@ -69,7 +69,9 @@ def column(kind: pa.DataType, raw: Any) -> pa.Array:
         return pa.array(np.arange(raw["range"])).cast(kind)
     if pa.types.is_dictionary(kind):
         return pa.DictionaryArray.from_arrays(
-            pa.array(raw["indices"], kind.index_type), column(kind.value_type, raw["categories"]), ordered=kind.ordered
+            pa.array(raw["indices"], kind.index_type),
+            column(kind.value_type, raw["categories"]),
+            ordered=kind.ordered,
         )
     if pa.types.is_floating(kind):
         bits = {16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}[kind.bit_width]
@@ -89,7 +91,22 @@ def content_of(vector: dict[str, Any]) -> tuple[pa.Field, bytes]:
     return stored, b"".join(bytes(part) for part in canonical_bytes(array, stored))
 
 
-@pytest.mark.parametrize("name", ["json", "chunks", "rows", "cuts", "snapshots", "pack", "commits", "refs", "names", "paths"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "json",
+        "chunks",
+        "rows",
+        "cuts",
+        "snapshots",
+        "pack",
+        "extensions",
+        "commits",
+        "refs",
+        "names",
+        "paths",
+    ],
+)
 def test_the_document_has_vectors(name: str) -> None:
     assert vectors(name)
 
@@ -107,6 +124,61 @@ def test_chunks(vector: dict[str, Any]) -> None:
     assert content == vector["class"].encode() + b"\n" + bytes.fromhex(vector["content"].replace(" ", ""))
     assert xxhash.xxh3_128_hexdigest(content) == vector["address"]
     assert blake3(content).hexdigest() == vector["digest"]
+
+
+def bits_of(flags: list[bool]) -> bytes:
+    packed = bytearray((len(flags) + 7) // 8)
+    for place, flag in enumerate(flags):
+        packed[place // 8] |= flag << place % 8
+    return bytes(packed)
+
+
+def node(kind: pa.DataType, raw: list[Any]) -> bytes:
+    """The node of some values, value by value, by what the document says and nothing else."""
+    if pa.types.is_dictionary(kind):
+        places, categories = raw["indices"], raw["categories"]  # type: ignore[call-overload]
+        return node(kind.value_type, [None if at is None else categories[at] for at in places])
+    valid = [value is not None for value in raw]
+    out = len(raw).to_bytes(8, "little") + (b"\0" if all(valid) else b"\1" + bits_of(valid))
+    if pa.types.is_null(kind):
+        return len(raw).to_bytes(8, "little") + (b"\1" if raw else b"\0")
+    if pa.types.is_boolean(kind):
+        return out + bits_of([bool(value) for value in raw])
+    if pa.types.is_struct(kind):
+        parts = [[None if value is None else value[field.name] for value in raw] for field in kind]
+        return out + b"".join(node(field.type, part) for field, part in zip(kind, parts, strict=True))
+    if pa.types.is_nested(kind):
+        lengths = b"".join(len(value or []).to_bytes(8, "little") for value in raw)
+        elements = [element for value in raw for element in value or []]
+        if pa.types.is_map(kind):
+            keys, items = [key for key, _ in elements], [item for _, item in elements]
+            entries = len(elements).to_bytes(8, "little") + b"\0"
+            return out + lengths + entries + node(kind.key_type, keys) + node(kind.item_type, items)
+        return out + lengths + node(kind.value_type, elements)
+    if pa.types.is_fixed_size_binary(kind):
+        return out + b"".join(bytes(kind.byte_width) if v is None else bytes.fromhex(v) for v in raw)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+        text = not pa.types.is_binary(kind)
+        data = [(v or "").encode() if text else bytes.fromhex(v or "") for v in raw]
+        sizes = [len(value) for value in data]
+        return out + b"".join(n.to_bytes(8, "little") for n in [*sizes, sum(sizes)]) + b"".join(data)
+    width = kind.bit_width // 8
+    for value in raw:
+        number = value or 0
+        if pa.types.is_floating(kind):
+            number = int(value or "0", 16)
+        elif pa.types.is_decimal(kind):
+            number = int(Decimal(value or 0).scaleb(kind.scale))
+        elif pa.types.is_timestamp(kind) and kind.unit == "s":
+            number *= 1000
+        out += (number % (1 << 8 * width)).to_bytes(width, "little")
+    return out
+
+
+@pytest.mark.parametrize("vector", vectors("chunks"), ids=lambda vector: vector["class"])
+def test_the_text_alone_gives_the_content(vector: dict[str, Any]) -> None:
+    field = schemas.from_json({"fields": [vector["field"]]}).field(0)
+    assert node(field.type, vector["values"]).hex() == vector["content"]
 
 
 @pytest.mark.parametrize("vector", vectors("rows"))
@@ -146,7 +218,10 @@ def test_packs_and_index_files(vector: dict[str, Any]) -> None:
     for item in vector["objects"]:
         leaf = LeafMeta(
             *(bytes.fromhex(item["leaf"][part]) for part in ("head", "middle", "tail")),
-            *(item["leaf"][part] for part in ("dictionary_page", "data_page", "length", "uncompressed", "num_values")),
+            *(
+                item["leaf"][part]
+                for part in ("dictionary_page", "data_page", "length", "uncompressed", "num_values")
+            ),
         )
         meta = index.pack_meta([leaf])
         assert meta.hex() == item["metadata"]
@@ -159,19 +234,34 @@ def test_packs_and_index_files(vector: dict[str, Any]) -> None:
     name, buffers = pack.finish(parts, entries)
     assert b"".join(buffers).hex() == vector["pack"].replace("\n", "")
     assert name == vector["pack_id"] == blake3(bytes.fromhex(vector["pack"])).hexdigest()
-    placed = [
-        index.Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta) for e in entries
-    ]
+    placed = [index.Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta) for e in entries]
     table = index.write_table(placed)
     assert table.hex() == vector["index"]
     assert index.table_id(table) == vector["index_id"]
     assert list(index.ObjectTable(table, what="it").entries()) == placed
 
 
+@pytest.mark.parametrize("vector", vectors("extensions"))
+def test_the_metadata_of_extensions(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["metadata"])
+    found = index.unpack_extension(data)
+    assert found is not None
+    assert (found.base.address.hex(), found.base.digest.hex()) == (
+        vector["base_address"],
+        vector["base_digest"],
+    )
+    assert (found.depth, list(found.lengths)) == (vector["depth"], vector["lengths"])
+    leaves = index.unpack_meta(data)
+    assert index.pack_extension(leaves, found) == data
+    assert [(leaf.length, leaf.num_values) for leaf in leaves] == [(vector["length"], vector["num_values"])]
+
+
 @pytest.mark.parametrize("vector", vectors("commits"))
 def test_commit_ids(vector: dict[str, Any]) -> None:
     value = json.loads(vector["canonical"])
-    sets = {name: SetVersion(item["snapshot"], item["version"]) for name, item in value["feature_sets"].items()}
+    sets = {
+        name: SetVersion(item["snapshot"], item["version"]) for name, item in value["feature_sets"].items()
+    }
     record = CommitRecord(
         sets,
         tuple(value["parents"]),
@@ -232,7 +322,9 @@ def _examples() -> dict[str, pa.Array]:
         "large_list_view(T)": pa.array([[1], None], pa.large_list_view(pa.int32())),
         "fixed_size_list(T, n)": pa.array([[1, 2], None], pa.list_(pa.int32(), 2)),
         "list(null)": pa.array([[None], None], pa.list_(pa.null())),
-        "struct(a T, b U)": pa.array([{"a": 1, "b": "x"}, None], pa.struct([("a", pa.int32()), ("b", pa.string())])),
+        "struct(a T, b U)": pa.array(
+            [{"a": 1, "b": "x"}, None], pa.struct([("a", pa.int32()), ("b", pa.string())])
+        ),
         "map(K, V)": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int32())),
         "dictionary(I, string)": pa.array(["a", None]).dictionary_encode(),
         "dictionary(I, int64)": pa.array([7, None]).dictionary_encode(),
@@ -255,7 +347,10 @@ def _examples() -> dict[str, pa.Array]:
         "date64": pa.date64(),
         **{f"time64[{unit}]": pa.time64(unit) for unit in ("us", "ns")},
         **{f"timestamp[{unit}]": pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")},
-        **{f"timestamp[{unit}, zone]": pa.timestamp(unit, "Europe/Berlin") for unit in ("s", "ms", "us", "ns")},
+        **{
+            f"timestamp[{unit}, zone]": pa.timestamp(unit, "Europe/Berlin")
+            for unit in ("s", "ms", "us", "ns")
+        },
         **{f"duration[{unit}]": pa.duration(unit) for unit in ("s", "ms", "us", "ns")},
     }
     words = {"date32": pa.date32(), **{f"time32[{unit}]": pa.time32(unit) for unit in ("s", "ms")}}
@@ -271,7 +366,9 @@ EXAMPLES = _examples()
 
 def rows_of_types() -> dict[str, list[str]]:
     """The cells of the table of types, by the name in the first column."""
-    text = DOCUMENT.read_text(encoding="utf-8").split("<!-- types: begin -->")[1].split("<!-- types: end -->")[0]
+    text = (
+        DOCUMENT.read_text(encoding="utf-8").split("<!-- types: begin -->")[1].split("<!-- types: end -->")[0]
+    )
     lines = [line for line in text.strip().splitlines() if line.startswith("|")][2:]
     cells = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
     return {row[0]: row[1:] for row in cells}
@@ -282,7 +379,9 @@ def test_the_table_lists_every_type() -> None:
     assert set(rows) == set(EXAMPLES)
     listed = {re.match(r"[a-z_0-9]+", name)[0] for name in rows}  # type: ignore[index]
     known = {*schemas._SIMPLE, *schemas._UNIT_TYPES, *schemas._DECIMALS, *schemas._LISTS}
-    assert known | {"timestamp", "fixed_size_binary", "fixed_size_list", "struct", "map", "dictionary"} <= listed
+    assert (
+        known | {"timestamp", "fixed_size_binary", "fixed_size_list", "struct", "map", "dictionary"} <= listed
+    )
 
 
 def test_every_row_of_the_table_is_as_it_says(tmp_path: Path) -> None:
@@ -307,6 +406,37 @@ def test_every_row_of_the_table_is_as_it_says(tmp_path: Path) -> None:
         assert viewed == seen[field.name].strip('"'), field.name
 
 
+def test_duckdb_sees_otherwise_what_the_document_says(tmp_path: Path) -> None:
+    def checkout(table: pa.Table) -> str:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
+        committed(table).write_parquet(path)
+        return str(path)
+
+    def seen(table: pa.Table, what: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect() as connection:
+            return connection.execute(f"select {what} from read_parquet(?)", [checkout(table)]).fetchall()
+
+    most = 2**31 - 1
+    days = pa.array([most, -most, 1 - most], pa.int32()).view(pa.date32())
+    assert [row[0] for row in seen(pa.table({"c": days}), "isinf(c)")] == [True, True, False]
+    most = 2**63 - 1
+    for unit in ("us", "ns"):
+        times = pa.array([most, -most, most - 1], pa.int64()).view(pa.timestamp(unit))
+        assert [row[0] for row in seen(pa.table({"c": times}), "isinf(c)")] == [True, True, False]
+    assert seen(pa.table({"c": [1.0, float("nan")]}), "c > 5") == [(False,), (True,)]
+    twice = pa.array([[("k", 1), ("k", 2)]], pa.map_(pa.string(), pa.int32()))
+    far = pa.array([most // 1000 + 1], pa.int64()).view(pa.timestamp("ms"))
+    for column_of_errors in (twice, far):
+        with pytest.raises(duckdb.Error):
+            seen(pa.table({"c": column_of_errors}), "c")
+    with pytest.raises(duckdb.Error):
+        seen(pa.table({"a": [1]}).select([]), "*")
+    with duckdb.connect() as connection:
+        path = checkout(pa.table({"a": [1], "A": [2], "": [3]}))
+        described = connection.execute("describe from read_parquet(?)", [path]).fetchall()
+    assert [row[0] for row in described] == ["a", "A_1", "C2"]
+
+
 def refusals() -> dict[str, pa.Schema]:
     flat, named = pa.int8(), pa.field("a", pa.int8())
     nested = flat
@@ -328,17 +458,40 @@ def refusals() -> dict[str, pa.Schema]:
     }
     return {
         **{name: pa.schema([pa.field("x", kind)]) for name, kind in kinds.items()},
-        "null type declared not null": pa.schema([pa.field("x", pa.null(), False)]),
+        "null type declared not null": pa.schema([pa.field("x", pa.null()).with_nullable(False)]),
         "two columns, or two fields of a struct, of one name": pa.schema([named, named]),
         "a name that is not UTF-8 or contains NUL": pa.schema([pa.field("a\0b", flat)]),
     }
 
 
 def test_what_is_refused_is_listed_and_refused() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8").split("<!-- refused: begin -->")[1].split("<!-- refused: end -->")[0]
+    text = (
+        DOCUMENT.read_text(encoding="utf-8")
+        .split("<!-- refused: begin -->")[1]
+        .split("<!-- refused: end -->")[0]
+    )
     listed = [line.strip("|").split("|")[0].strip().strip("`") for line in text.strip().splitlines()[2:]]
     schemas_refused = refusals()
     assert set(listed) >= set(schemas_refused)
     for schema in schemas_refused.values():
         with pytest.raises(FsvcError):
             schemas.check(schema)
+
+
+# Links -------------------------------------------------------------------------------------------
+
+TEXTS = (DOCUMENT, DOCUMENT.with_name("architecture.md"), *sorted(DOCUMENT.parent.glob("decisions/*.md")))
+
+
+def anchors(path: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        place = path.parent / name if name else path
+        assert place.is_file(), target
+        assert not anchor or anchor in anchors(place), target

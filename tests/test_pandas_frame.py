@@ -25,7 +25,9 @@ def objects(values: list[Any]) -> pd.Series:
 
 
 def indexed(index: Any, **options: Any) -> pd.DataFrame:
-    return pd.DataFrame({"a": [1, 2]}, index=index if isinstance(index, pd.Index) else pd.Index(index, **options))
+    return pd.DataFrame(
+        {"a": [1, 2]}, index=index if isinstance(index, pd.Index) else pd.Index(index, **options)
+    )
 
 
 def labelled(columns: Any) -> pd.DataFrame:
@@ -83,7 +85,11 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
         }
     ),
     "units": lambda: pd.DataFrame(
-        {f"{kind}8[{unit}]": np.array([0, 1], f"{kind}8[{unit}]") for kind in "mM" for unit in ("s", "ms", "us", "ns")}
+        {
+            f"{kind}8[{unit}]": np.array([0, 1], f"{kind}8[{unit}]")
+            for kind in "mM"
+            for unit in ("s", "ms", "us", "ns")
+        }
     ),
     "categories": lambda: pd.DataFrame(
         {
@@ -128,7 +134,9 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
     "labels of booleans": lambda: labelled(pd.Index([True, False], name="n")),
     "labels of nullable strings": lambda: labelled(pd.Index(["a", "b"], dtype="string")),
     "labels in levels": lambda: labelled(pd.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["k", None])),
-    "labels in levels, with objects": lambda: labelled(pd.MultiIndex.from_tuples([("x", 1), ("y", 2)])).astype(object),
+    "labels in levels, with objects": lambda: labelled(
+        pd.MultiIndex.from_tuples([("x", 1), ("y", 2)])
+    ).astype(object),
     "no columns": lambda: pd.DataFrame(index=[3, 4]),
     "nothing": pd.DataFrame,
 }
@@ -161,7 +169,8 @@ def test_attributes_come_back() -> None:
 
 def test_some_columns_come_without_an_index_that_was_not_asked_for() -> None:
     frame = pd.DataFrame(
-        {"a": [1, 2], "b": pd.array([1, None], dtype="Int8")}, index=pd.Index(["x", "y"], dtype=object, name="k")
+        {"a": [1, 2], "b": pd.array([1, None], dtype="Int8")},
+        index=pd.Index(["x", "y"], dtype=object, name="k"),
     )
     snapshot = committed(frame)
     pandas.testing.assert_frame_equal(snapshot.to_pandas(["b"]), frame[["b"]].reset_index(drop=True))
@@ -176,12 +185,14 @@ def test_options_are_those_of_pyarrow() -> None:
     assert snapshot.to_pandas(["s", "i"], split_blocks=True).shape == (2, 2)
 
 
-@pytest.mark.parametrize("document", [b"", b"[", b"{}", b'{"columns": 1}', b'{"columns": [{}], "index_columns": []}'])
+@pytest.mark.parametrize(
+    "document", [b"", b"[", b"{}", b'{"columns": 1}', b'{"columns": [{}], "index_columns": []}']
+)
 def test_metadata_that_is_not_of_pandas_is_left_to_pyarrow(document: bytes) -> None:
     table = pa.table({"a": [1]}).replace_schema_metadata({b"pandas": document})
     try:
         expected = table.to_pandas()
-    except Exception as error:  # noqa: BLE001 - whatever pyarrow makes of it
+    except Exception as error:  # noqa: BLE001
         with pytest.raises(type(error)):
             to_pandas(table)
     else:

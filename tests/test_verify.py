@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from fsvc.format import index, pack, pages
 from fsvc.format.canonical import Identity
 from fsvc.format.statistics import wrong_statistics
 from fsvc.repository import Repository
+from fsvc.storage.contract import Entry
 from fsvc.storage.memory import MemoryStorage
 
 
@@ -575,3 +576,39 @@ def test_a_base_that_no_snapshot_names_any_more_is_needed_all_the_same() -> None
     (damage,) = report.damages
     assert (damage.kind, damage.problem) == ("index", "missing")
     assert base[0].pack in damage.name and len(damage.affects) == 2
+
+
+class Backwards(MemoryStorage):
+    """Another store's contents, listed the other way round."""
+
+    def __init__(self, storage: MemoryStorage) -> None:
+        super().__init__()
+        self._items = storage._items
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        return reversed([*super().list(prefix)])
+
+
+def test_of_two_forms_of_one_object_the_one_that_an_extension_fits_is_taken() -> None:
+    """Two writers that did not know of each other: one stored a longer chunk whole, one as an extension."""
+    storage = fresh()
+    first, second = opened(storage), opened(storage)
+    first.commit({"a": grown(10_000)}, message="m")
+    extended, whole = first.draft({"a": grown(10_500)}), second.draft({"b": grown(10_500)})
+    extended.publish(message="m", author="one")
+    whole.publish(message="m", author="two")
+    bases = set()
+    for rows in range(11_000, 14_000, 500):  # on whichever of the two forms is found first
+        writer = opened(Backwards(storage) if rows % 1000 else storage)
+        writer.commit({f"c{rows}": grown(10_500)}, message="m")
+        writer.commit({f"c{rows}": grown(rows)}, message="m")
+        extension = index.unpack_extension(writer.snapshot(f"c{rows}").reader.entries([1])[0][0].meta)
+        assert extension is not None
+        bases.add(extension.depth)
+    assert len(bases) > 1
+    for seen in (storage, Backwards(storage)):
+        reader = opened(seen)
+        for snapshot in reader.snapshots():
+            assert snapshot.to_arrow() == grown(snapshot.num_rows)
+            assert snapshot.relation().aggregate("count(noise)").fetchall() == [(snapshot.num_rows,)]
+        assert reader.verify(deep=True).ok

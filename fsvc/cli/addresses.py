@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from fsvc.errors import InvalidName, InvalidRevision, NotFound
@@ -31,7 +32,10 @@ def find(repository: Repository, text: str | None) -> Commit | Snapshot:
             return head.snapshot(text)
         from fsvc.format.names import nearest
 
-        near = nearest(text, [*repository.branches(), *repository.tags(), *(head.versions if head else ())])
+        known = {*repository.branches(), *repository.tags(), *(head.versions if head else ())}
+        base = re.split(r"[~^{]", text, maxsplit=1)[0]
+        # Where the name is right it is the steps or the time that are not, and the error says so.
+        near = nearest(base, sorted(known)) if base and base not in known else []
         if near and not isinstance(error, InvalidRevision):
             raise NotFound(error.message, hint=f"did you mean {near[0]!r}?") from None
         raise

@@ -121,7 +121,11 @@ def _checkout_one(
             _write(snapshot, path, kind, columns, where, progress)
     workspace = context.find_workspace()
     if whole and target is None and workspace is not None:
-        workspace.record(path, snapshot, written=not same)
+        relative = workspace.relative(path)
+        own = relative is not None and workspace.path_of(snapshot.name) == workspace.directory / relative
+        # A file that was there already does not take the place of the feature set's working file.
+        if own or not same:
+            workspace.record(path, snapshot, written=not same)
     size = path.stat().st_size
     context.output.show(
         {

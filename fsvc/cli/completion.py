@@ -12,7 +12,7 @@ __all__ = ["completion"]
 
 
 @command("completion", needs_repository=False)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(click_context: click.Context, context: Context, shell: str) -> None:
     """Print a script for completion in a shell.

@@ -6,6 +6,7 @@ place that ``.fsvc/pointer.json`` names. A location may also be a repository dir
 
 from __future__ import annotations
 
+import os
 import weakref
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def find_workspace(start: Path) -> Path | None:
     """The nearest directory from ``start`` upward that is a workspace."""
     start = start.absolute()
     for directory in (start, *start.parents):
-        if (directory / WORKSPACE).is_dir():
+        if os.path.isdir(directory / WORKSPACE):
             return directory
     return None
 
@@ -67,9 +68,10 @@ def open_store(location: str | Path | None = None) -> Store:
         root = repository_path(workspace)
     else:
         root = local_path(location)
-        if not (root / REPOSITORY_KEY).exists() and (root / WORKSPACE).is_dir():
+        # pathlib would raise where something may not be looked at; then the storage says it in words.
+        if not os.path.exists(root / REPOSITORY_KEY) and os.path.isdir(root / WORKSPACE):
             root = repository_path(root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise NotFound(f"there is no repository at {root}", hint="make one with 'fsvc init'")
     store = Store(LocalStorage(root))
     opened.add(store)

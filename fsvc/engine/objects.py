@@ -16,7 +16,8 @@ import numpy as np
 from fsvc.errors import CommitUnknown, Corruption, KeyAbsent, KeyExists, StorageError
 from fsvc.format import index, pack
 from fsvc.format.canonical import Identity
-from fsvc.format.index import Entry, ObjectTable
+from fsvc.format.extension import fits
+from fsvc.format.index import Entry, Extension, ObjectTable
 from fsvc.format.pages import ChunkPages
 from fsvc.storage.contract import Storage
 
@@ -145,20 +146,35 @@ class Objects:
         extension = index.unpack_extension(entry.meta)
         if extension is None:
             return ChunkPages(leaves, tuple(own))
-        found = self.find(extension.base.address)[0]
-        if found is None or found.digest != extension.base.digest:
-            raise Corruption(
-                f"object {extension.base.address.hex()} is missing, on which object {entry.address.hex()} stands",
-                hint="run 'fsvc verify' to see what it affects",
-            )
-        below = index.unpack_extension(found.meta)
-        if (0 if below is None else below.depth) >= extension.depth:
-            raise Corruption(f"object {entry.address.hex()} stands on objects that stand on it")
-        base = self.read(found)
+        base = self.read(self.base(entry, extension))
         pages = tuple(b"".join(pair) for pair in zip(base.pages, own, strict=True))
         if tuple(map(len, pages)) != tuple(leaf.length for leaf in leaves):
             raise Corruption(f"object {entry.address.hex()} does not fit the object it stands on")
         return ChunkPages(leaves, pages)
+
+    def base(self, entry: Entry, extension: Extension) -> Entry:
+        """The object whose pages come before those of an extension: of several copies the one that fits."""
+        leaves = index.unpack_meta(entry.meta)
+        copies: list[Entry] = []
+        for again in (False, True):
+            if again:
+                self.refresh()
+            copies = self._copies(extension.base.address)
+            for copy in copies:
+                if fits(copy, leaves, extension):
+                    return copy
+        if not any(copy.digest == extension.base.digest for copy in copies):
+            raise Corruption(
+                f"object {extension.base.address.hex()} is missing, on which object {entry.address.hex()} stands",
+                hint="run 'fsvc verify' to see what it affects",
+            )
+        raise Corruption(f"object {entry.address.hex()} does not fit the object it stands on")
+
+    def _copies(self, address: bytes) -> list[Entry]:
+        """An address in all index files: writers that did not know of each other may both have stored it."""
+        high, low = index.address_words(address)
+        places = [(table, int(table.find(high, low)[0])) for table in self.tables()]
+        return [table.entry(place) for table, place in places if place >= 0]
 
     def remember(self, key: str, data: bytes) -> None:
         """Know an index file that this process has just written, without reading it back."""
@@ -216,15 +232,16 @@ class PackWriter:
     def _close(self) -> None:
         if not self._entries:
             return
+        self._settle()
         parts, entries = self._parts, self._entries
         self._parts, self._entries, self._size = [], [], len(pack.MAGIC)
-        self._settle()
         self._pending = self._pool.submit(self._put, parts, entries)
 
     def _settle(self) -> None:
         if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._written += pending.result()
+            # Forgotten only when it is written: after a failure every call fails, and no object is lost silently.
+            self._written += self._pending.result()
+            self._pending = None
 
     def _put(self, parts: list[bytes | memoryview], entries: list[Entry]) -> list[Entry]:
         name, buffers = pack.finish(parts, entries)

@@ -35,6 +35,7 @@ from fsvc.format import index, names, pack, pages, strictjson
 from fsvc.format import manifest as manifests
 from fsvc.format.canonical import ADDRESS_BYTES, Identity, identify
 from fsvc.format.commit import CommitRecord
+from fsvc.format.extension import fits
 from fsvc.format.index import Entry, ObjectTable
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import ChunkPages
@@ -575,7 +576,15 @@ class _Verification:
             if not copies:
                 yield self._nowhere(base.address)
                 return
-            address, number = self._catalogue.entry(number).address.hex(), int(copies[0][1][0])
+            entry = self._catalogue.entry(number)
+            address, chosen = entry.address.hex(), self._base(entry)
+            if chosen is None:
+                chosen = int(copies[0][1][0])
+                if self._catalogue.entry(chosen).digest == base.digest and number not in self._bad_objects:
+                    detail = "it does not fit what it stands on"
+                    self._bad_object(number, self._note("object", address, "damaged", detail))
+                    yield self._bad_objects[number]
+            number = chosen
             self._catalogue.reached[[int(found[0]) for _, found in copies]] = True
             if self._catalogue.entry(number).digest != base.digest and number not in self._bad_objects:
                 detail = f"it is not what object {address} stands on"
@@ -590,18 +599,27 @@ class _Verification:
             )
         yield self._bad_objects[number]
 
+    def _base(self, entry: Entry) -> int | None:
+        """The object that an extension stands on: of all copies of its base the one that fits."""
+        extension = index.unpack_extension(entry.meta)
+        if extension is None:
+            return None
+        leaves = index.unpack_meta(entry.meta)
+        for _, found in self._catalogue.find(extension.base.address):
+            if fits(self._catalogue.entry(int(found[0])), leaves, extension):
+                return int(found[0])
+        return None
+
     def _whole(self, entry: Entry, left: int = index.MAX_EXTENSIONS) -> ChunkPages:
         """A whole chunk, with the pages of the objects that it stands on."""
         data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
         own: Sequence[memoryview | bytes] = checked(entry, data)
         extension = index.unpack_extension(entry.meta)
         if extension is not None:
-            copies = self._catalogue.find(extension.base.address)
-            if not copies or not left:
-                raise Corruption("what it stands on is not there")
-            base = self._whole(self._catalogue.entry(int(copies[0][1][0])), left - 1)
-            if len(base.pages) != len(own):
-                raise Corruption("it does not fit what it stands on")
+            number = self._base(entry)
+            if number is None or not left:
+                raise Corruption("what it stands on is not there, or does not fit")
+            base = self._whole(self._catalogue.entry(number), left - 1)
             own = [b"".join(pair) for pair in zip(base.pages, own, strict=True)]
         leaves = index.unpack_meta(entry.meta)
         if [len(page) for page in own] != [leaf.length for leaf in leaves]:

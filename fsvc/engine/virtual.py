@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 import threading
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from fsvc.engine.writing import default_threads
 from fsvc.format import footer, pages
 from fsvc.format.categories import CATEGORIES_KEY, encode_categories
 from fsvc.format.index import Entry, unpack_meta
+from fsvc.format.pages import ChunkPages
 from fsvc.format.stored import annotated_field
 
 __all__ = ["Layout", "VirtualFile", "compact_parts", "layout"]
@@ -30,6 +31,9 @@ __all__ = ["Layout", "VirtualFile", "compact_parts", "layout"]
 GAP = 1 << 20
 """Unused addresses between chunks of a virtual file, in bytes: more than any reader bridges."""
 _CACHE_BYTES = 64 << 20
+# How much of a file is read before it is asked for, when a file is copied.
+_AHEAD_OBJECTS = 64
+_AHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,19 @@ def compact_parts(objects: Objects, where: Layout) -> Iterator[bytes | memoryvie
     """The bytes of a layout without gaps, in order, to be written one after the other."""
     yield footer.MAGIC
     with ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-copy") as pool:
-        step = 64
-        for first in range(0, len(where.entries), step):
-            for chunk in pool.map(objects.read, where.entries[first : first + step]):
-                yield from chunk.pages
+        running: deque[tuple[Future[ChunkPages], int]] = deque()
+        ahead = 0
+        try:
+            for entry, length in zip(where.entries, where.lengths, strict=True):
+                while len(running) >= _AHEAD_OBJECTS or (running and ahead + length > _AHEAD_BYTES):
+                    chunk, read = running.popleft()
+                    yield from chunk.result().pages
+                    ahead -= read
+                running.append((pool.submit(objects.read, entry), length))
+                ahead += length
+            while running:
+                yield from running.popleft()[0].result().pages
+        finally:
+            for chunk, _ in running:
+                chunk.cancel()
     yield where.footer

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from fsvc.engine.keys import KeyCheck, null_key
 from fsvc.engine.objects import Objects, PackWriter
 from fsvc.engine.progress import Progress, silent
-from fsvc.errors import UnsupportedData
+from fsvc.errors import Corruption, StorageError, UnsupportedData
 from fsvc.format import index, pages
 from fsvc.format import schema as schemas
 from fsvc.format.canonical import Identity, identify
@@ -36,6 +36,10 @@ from fsvc.format.rowvalues import Words, row_hashes, total_row_bytes
 from fsvc.format.stored import comparable, from_stored, stored_field, to_stored
 
 __all__ = ["NewObjects", "Written", "default_threads", "write_snapshot"]
+
+
+_PIECE_ROWS = 1 << 20
+"""How many rows of a large batch are looked at at a time."""
 
 
 def default_threads() -> int:
@@ -110,6 +114,10 @@ class NewObjects:
             return self._objects.complete(*added)
         entry = self._objects.find(identity.address)[0]
         assert entry is not None
+        return self._objects.read(entry)
+
+    def read(self, entry: Entry) -> pages.ChunkPages:
+        """Read an object that was stored before this commit."""
         return self._objects.read(entry)
 
     def known(self, identities: Sequence[Identity]) -> list[Entry | None]:
@@ -266,6 +274,7 @@ def write_snapshot(
 
     Raises UnsupportedData for what cannot be kept, KeyViolation for a key that is none.
     """
+    batches = _of_schema(batches, schema)
     schema = schemas.normalise(schema)
     schemas.check(schema)
     key = tuple(key)
@@ -282,7 +291,8 @@ def write_snapshot(
             nonlocal done
             result = running.popleft().result()
             job.check_key(result)
-            results.append(result)
+            # The keys are not kept: they may hold the whole batches that they came in.
+            results.append(replace(result, hashes=None, key_columns=()))
             done += result.rows
             progress(name, done, total_rows)
 
@@ -316,6 +326,27 @@ def write_snapshot(
         new_chunks=sum(result.new for result in results),
         new_bytes=sink.bytes_added - before if sink is not None else 0,
     )
+
+
+def _of_schema(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The batches, cut into pieces that take little memory to hash.
+
+    Raises UnsupportedData for a batch of other columns than the schema's: nothing is cast in silence.
+    """
+    for batch in batches:
+        if not batch.schema.equals(schema):
+            found, wanted = schemas.normalise(batch.schema), schemas.normalise(schema)
+            if found.names != wanted.names:
+                raise UnsupportedData(
+                    f"a batch of the source has the columns {found.names}, its schema {wanted.names}"
+                )
+            for theirs, ours in zip(found, wanted, strict=True):
+                if theirs.type != ours.type:
+                    raise UnsupportedData(
+                        f"column {ours.name!r} is {theirs.type} in a batch of the source, {ours.type} in its schema"
+                    )
+        for start in range(0, max(1, batch.num_rows), _PIECE_ROWS):
+            yield batch.slice(start, _PIECE_ROWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +394,7 @@ class _Job:
         self._encodings = _Encodings(self._fields, self._hints(parent))
         self._check = KeyCheck(key) if key else None
         self._known_keys = self._parent_keys(parent)
+        self._known_chunks = self._parent_chunks(parent)
         # Without a sink the key columns cannot be read back, so they are kept aside for the check.
         self._spilled = _Spill() if key and sink is None else None
 
@@ -398,6 +430,16 @@ class _Job:
             for group in range(len(parent.rows))
         }
 
+    def _parent_chunks(self, parent: Manifest | None) -> dict[str, frozenset[bytes]]:
+        """The digests of the parent's chunks, by column, where name and type are the same."""
+        found: dict[str, frozenset[bytes]] = {}
+        for column, field in enumerate(parent.schema if parent is not None else ()):
+            ours = self._schema.get_field_index(field.name)
+            if parent is not None and ours >= 0 and self._schema.field(ours).type == field.type:
+                digests = (parent.identity(column, group).digest for group in range(len(parent.rows)))
+                found[field.name] = frozenset(digests)
+        return found
+
     def run(self, group: _Group) -> _GroupResult:
         arrays = []
         for pieces, field, kept in zip(group.columns, self._schema, self._fields, strict=True):
@@ -410,6 +452,10 @@ class _Job:
         if key_columns:
             null_key(key_columns, self._key, group.first_row)
         identities = [identify(array, field) for array, field in zip(arrays, self._fields, strict=True)]
+        for array, identity, field in zip(arrays, identities, self._schema, strict=True):
+            # A chunk that is stored already may have been stored for a column of bytes.
+            if identity.digest not in self._known_chunks.get(field.name, ()):
+                check_text(array, field.name)
         new = self._store(group.number, arrays, identities) if self._sink is not None else 0
         return _GroupResult(group.number, group.rows, identities, new, group.hashes, key_columns)
 
@@ -419,8 +465,6 @@ class _Job:
         wanted = self._sink.claim(identities, self._schema.names)
         columns = [i for i, want in enumerate(wanted) if want]
         fresh = [arrays[i] for i in columns]
-        for i, array in zip(columns, fresh, strict=True):
-            check_text(array, self._schema.field(i).name)
         fields = [self._fields[i] for i in columns]
         encodings = self._encodings.of(columns, fresh)
         chunks = pages.encode(fresh, fields, encodings)
@@ -480,10 +524,13 @@ class _Job:
     def _reads_back(self, chunk: ExtendedChunk, base: Entry, column: int, array: pa.Array) -> bool:
         """Whether an extension decodes to the very rows that it stands for; if not, it is not used."""
         assert self._sink is not None
-        whole = chunk.after(self._sink.fetch(Identity(base.address, base.digest)))
         field = self._fields[column].with_name("c0")
         footer = pages.parquet_schema(pa.schema([field]))
-        decoded = pages.decode(footer, [(len(array), [whole])], [field])[0][0]
+        try:
+            whole = chunk.after(self._sink.read(base))
+            decoded = pages.decode(footer, [(len(array), [whole])], [field])[0][0]
+        except (Corruption, StorageError, pa.ArrowException, OSError):
+            return False  # an old object that is damaged must not stand in the way of new data
         return identify(decoded, field) == identify(array, field)
 
     def check_key(self, result: _GroupResult) -> None:
@@ -522,9 +569,9 @@ class _Job:
         """Store the categories of a dictionary type as one object."""
         stored = to_stored(values, path)
         kept = pa.field(path, stored.type, False)
+        check_text(stored, path)
         identity = identify(stored, kept)
         if self._sink is not None and self._sink.claim([identity], [path])[0]:
-            check_text(stored, path)
             self._sink.add(identity, pages.encode([stored], [kept], [Encoding.PLAIN])[0])
         return identity
 

@@ -86,6 +86,8 @@ def _packed(array: pa.BooleanArray) -> bytes:
     """The values of a boolean array without nulls, eight to a byte, least bit first, zero past the end."""
     length = len(array)
     buffer = array.buffers()[1]
+    if not length:
+        return b""  # there may be no buffer at all
     if array.offset % 8 == 0:
         start = array.offset // 8
         out = bytearray(buffer[start : start + (length + 7) // 8])

@@ -100,17 +100,22 @@ def parse(data: bytes, commit: str, *, what: str) -> CommitRecord:
         for item in sets.values():
             if not is_id(item.snapshot) or type(item.version) is not int or item.version < 1:
                 raise Corruption(f"{what} names a snapshot that is none")
-        parents = tuple(value["parents"])
-        if not all(isinstance(parent, str) and is_id(parent) for parent in parents):
+        parents = value["parents"]
+        if not isinstance(parents, list) or not all(isinstance(one, str) and is_id(one) for one in parents):
             raise Corruption(f"{what} names a parent that is none")
+        metadata, changes = value["metadata"], value["changes"]
+        if not all(isinstance(text, str) for text in metadata.values()) or not all(
+            isinstance(change, dict) for change in changes.values()
+        ):
+            raise Corruption(f"{what} is not a commit of this format")
         return CommitRecord(
             sets,
-            parents,
+            tuple(parents),
             value["author"],
             value["time"],
             value["message"],
-            dict(value["metadata"]),
-            dict(value["changes"]),
+            metadata,
+            changes,
         )
     except (TypeError, KeyError, AttributeError, ValueError):
         raise Corruption(f"{what} is not a commit of this format") from None

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from fsvc.format.canonical import Identity
 from fsvc.format.footer import LeafMeta, joined_leaf
-from fsvc.format.index import MAX_EXTENSIONS, Extension
+from fsvc.format.index import MAX_EXTENSIONS, Entry, Extension, unpack_extension, unpack_meta
 from fsvc.format.pages import ChunkPages
 
-__all__ = ["ExtendedChunk", "extend"]
+__all__ = ["ExtendedChunk", "extend", "fits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +54,24 @@ def extend(
         joined.append(leaf)
     lengths = tuple(leaf.length for leaf in rest.leaves)
     return ExtendedChunk(tuple(joined), Extension(base, depth + 1, lengths), rest.pages)
+
+
+def fits(base: Entry, leaves: Sequence[LeafMeta], extension: Extension) -> bool:
+    """Whether a stored object is the one that an extension was laid behind; ``leaves`` are the whole chunk's.
+
+    Writers that do not know of each other may store one chunk in several forms, all of one identity.
+    Pages say themselves how they are encoded, so lengths and places that agree make the chunk whole.
+    """
+    below = unpack_extension(base.meta)
+    theirs = unpack_meta(base.meta)
+    return (
+        base.digest == extension.base.digest
+        and (0 if below is None else below.depth) < extension.depth
+        and len(theirs) == len(leaves) == len(extension.lengths)
+        and all(
+            first.length + own == whole.length
+            and first.num_values <= whole.num_values
+            and (first.dictionary_page, first.data_page) == (whole.dictionary_page, whole.data_page)
+            for first, whole, own in zip(theirs, leaves, extension.lengths, strict=True)
+        )
+    )

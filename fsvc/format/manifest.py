@@ -42,6 +42,7 @@ MAX_DEPTH = 16
 """How many manifests a stored one may stand on, itself not counted."""
 
 _LEVEL = 3
+_REACH = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def compress(encoded: bytes, base: tuple[str, bytes, int] | None) -> bytes:
     name, depth, payload = "", 0, alone
     if base is not None and base[2] < MAX_DEPTH:
         against = zstandard.ZstdCompressionDict(base[1], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-        delta = zstandard.ZstdCompressor(level=_LEVEL, dict_data=against).compress(encoded)
+        delta = _compressor(against, len(base[1]), len(encoded)).compress(encoded)
         if len(delta) * 3 < len(alone) * 2:
             name, depth, payload = base[0], base[2] + 1, delta
     head = _STORED.pack(
@@ -182,6 +183,25 @@ def compress(encoded: bytes, base: tuple[str, bytes, int] | None) -> bytes:
     )
     # The id proves what is decompressed; bytes that zstd does not look at are covered by the checksum.
     return head + payload + xxhash.xxh3_64_digest(head + payload)[::-1]
+
+
+def _compressor(
+    against: zstandard.ZstdCompressionDict, base_bytes: int, new_bytes: int
+) -> zstandard.ZstdCompressor:
+    """A compressor that looks back through all of a base (up to 16 MiB of it, as far as zstd goes).
+
+    By itself zstd takes note of the last megabyte only, and of nothing that is further back than its window.
+    """
+    if base_bytes <= _REACH:
+        return zstandard.ZstdCompressor(level=_LEVEL, dict_data=against)
+    table = min(24, (base_bytes // 8).bit_length())
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        _LEVEL,
+        window_log=min(27, (base_bytes + new_bytes).bit_length()),
+        hash_log=table,
+        chain_log=table,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=against)
 
 
 def read_stored(data: bytes, *, what: str) -> StoredManifest:

@@ -231,6 +231,9 @@ def _entry(entry: dict[str, Any], field: pa.Field, plain_object: bool) -> tuple[
     )
 
     dtype = entry["numpy_type"]
+    if dtype.endswith("[pyarrow]") and pa.types.is_nested(kind):
+        # pandas writes the type out, with names of children that have no meaning.
+        dtype = f"{kind}[pyarrow]"
     dtype_differs = (
         _says_object(entry, field, plain_object) if dtype == "object" else _says_dtype(dtype, field)
     )

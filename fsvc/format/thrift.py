@@ -110,6 +110,8 @@ class _Reader:
         if wire == STRUCT:
             return self.struct(depth + 1)
         if wire == LIST:
+            if depth > _MAX_DEPTH:
+                raise Corruption("Parquet metadata is nested too deeply")
             head = self.byte()
             count, element = head >> 4, head & 0x0F
             if count == 15:

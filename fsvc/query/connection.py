@@ -28,6 +28,9 @@ class _OneSnapshot(SnapshotFileSystem):
         self._path = path
         self._served = Served(content, datetime.fromtimestamp(0, UTC))
 
+    def _fixed(self, path: str) -> str:
+        return path
+
     def _serve(self, path: str) -> Served:
         if path != self._path:
             raise FileNotFoundError(path)

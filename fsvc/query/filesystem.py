@@ -16,6 +16,7 @@ import threading
 import weakref
 from dataclasses import dataclass
 from datetime import datetime
+from glob import has_magic
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem
@@ -134,19 +135,23 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         )
         return store, name, found.record
 
+    def _resolved(self, path: str) -> tuple[Store, str, CommitRecord]:
+        """As :meth:`_resolve`; raises FileNotFoundError, also where the commit lacks the feature set."""
+        try:
+            store, name, record = self._resolve(path)
+            if name not in record.feature_sets:
+                raise history.unknown_feature_set(store, name, record.id)
+        except NotFound as error:
+            raise FileNotFoundError(f"{error}" + (f" ({error.hint})" if error.hint else "")) from error
+        return store, name, record
+
     def _serve(self, path: str) -> Served:
         with self._lock:
             held = self._open_files.get(path)
         if held is not None:
             return held
-        try:
-            store, name, record = self._resolve(path)
-            value = record.feature_sets.get(name)
-            if value is None:
-                raise history.unknown_feature_set(store, name, record.id)
-        except NotFound as error:
-            raise FileNotFoundError(f"{error}" + (f" ({error.hint})" if error.hint else "")) from error
-        reader = SnapshotReader(store.objects, store.manifest(value.snapshot))
+        store, name, record = self._resolved(path)
+        reader = SnapshotReader(store.objects, store.manifest(record.feature_sets[name].snapshot))
         served = Served(VirtualFile(store.objects, layout(reader)), datetime.fromisoformat(record.time))
         with self._lock:
             return self._open_files.setdefault(path, served)
@@ -178,6 +183,25 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         commit = history.head(store, history.DEFAULT_BRANCH)
         names = sorted(store.commit(commit).feature_sets) if commit else []
         return [self.info(name) for name in names] if detail else names
+
+    def glob(self, path: str, **options: Any) -> Any:
+        """The files that a pattern matches; of a path that may move, the one that names its commit.
+
+        DuckDB asks this first, and then opens what it is given several times in a query, with nothing
+        open in between: a commit that comes meanwhile must not change what it reads.
+        """
+        path = self._strip_protocol(path)
+        if path and not has_magic(path):
+            try:
+                path = self._fixed(path)
+            except FileNotFoundError:
+                return {} if options.get("detail") else []
+        return super().glob(path, **options)
+
+    def _fixed(self, path: str) -> str:
+        """A path of what a path names now, which will always name that."""
+        _, name, record = self._resolved(path)
+        return f"{name}@{record.id}{_SUFFIX}"
 
     def modified(self, path: str) -> datetime:
         """The time of the commit that the path names: it changes when a moving path does."""

@@ -140,7 +140,9 @@ def _flat(array: pa.Array, kind: pa.DataType) -> pa.Array:
     """Flat values as another type, or pa.ArrowInvalid."""
     if pa.types.is_null(kind):
         if array.null_count < len(array):
-            raise pa.ArrowInvalid(f"{len(array) - array.null_count} value(s) where the file claims nulls only")
+            raise pa.ArrowInvalid(
+                f"{len(array) - array.null_count} value(s) where the file claims nulls only"
+            )
         return pa.nulls(len(array))
     if pa.types.is_date64(kind) and pa.types.is_timestamp(array.type):
         # A cast would round down to whole days; what is none is found when the batch is validated.

@@ -138,7 +138,10 @@ def _from_batches(obj: Any, columns: Sequence[str] | None) -> Source:
 
 
 def _from_pandas(frame: Any) -> pa.Table:
-    if frame.columns.inferred_type in ("categorical", "mixed", "mixed-integer") and frame.columns.nlevels == 1:
+    if (
+        frame.columns.inferred_type in ("categorical", "mixed", "mixed-integer")
+        and frame.columns.nlevels == 1
+    ):
         labels = ", ".join(repr(label) for label in frame.columns[:3])
         raise UnsupportedData(
             f"the pandas DataFrame cannot be kept as it is: the labels of its columns ({labels}, ...) are"

@@ -96,8 +96,11 @@ class ParquetInput:
             try:
                 if self.num_rows == 0:
                     fields = [parquet.schema_arrow.field(position) for position in self._positions]
-                    yield self._conformed(pa.RecordBatch.from_arrays(
-                        [pa.nulls(0, field.type) for field in fields], schema=pa.schema(fields)))
+                    yield self._conformed(
+                        pa.RecordBatch.from_arrays(
+                            [pa.nulls(0, field.type) for field in fields], schema=pa.schema(fields)
+                        )
+                    )
                     return
                 rows = self._batch_rows(parquet)
                 for groups in self._strides(parquet.num_row_groups):

@@ -108,8 +108,10 @@ def validate(table: pa.RecordBatch | pa.Table, *, text: bool = True) -> None:
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
-            column.validate()
             for array in column.chunks if isinstance(column, pa.ChunkedArray) else (column,):
+                if not len(array):
+                    continue  # views that are empty and sliced look broken to pyarrow
+                array.validate()
                 if not text and pa.types.is_string(array.type):
                     array = array.view(pa.binary())
                 elif not text and pa.types.is_large_string(array.type):

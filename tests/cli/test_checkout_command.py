@@ -132,3 +132,11 @@ def test_a_revision_needs_a_workspace(history, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "not a workspace" in history("--repo", bare, "checkout", "main", code=4).err
     history("--repo", bare, "checkout", "customers@v1", "-o", str(tmp_path / "x.parquet"))
+
+
+def test_a_file_that_holds_the_snapshot_already_does_not_become_the_working_file(history):
+    tracked = {"rates.csv": "rates"}
+    for _ in range(2):
+        history("checkout", "rates@v1")
+        files = history("status", "--all", "--json").document["files"]
+        assert tracked.items() <= {file["path"]: file["feature_set"] for file in files}.items()

@@ -117,6 +117,9 @@ def test_statistics_belong_to_their_columns_whatever_the_names(fsvc):
 
 def test_unknown_things_suggest_the_nearest(history):
     assert "did you mean 'main'?" in history("show", "mian", code=4).err
+    assert "did you mean 'main'?" in history("show", "mian~1", code=4).err
+    gone = history("show", "main~9", code=4).err
+    assert "too far" in gone and "did you mean" not in gone
     assert "did you mean 'customers'?" in history("show", "customer@v1", code=4).err
     assert history("show", "v1", code=2).err
     assert "the newest on main is customers@v2" in history("head", "customers@v9", code=4).err
