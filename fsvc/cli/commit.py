@@ -178,7 +178,11 @@ def _open(path: str) -> Source:
 
 def _tell_notes(out: Output, inputs: Mapping[str, str], sources: Mapping[str, Source]) -> None:
     """What reading the files found out: above all, as what types the columns of CSV and JSON were read."""
+    from fsvc.query.exactness import seen_inexactly
+
     for name, source in sources.items():
+        for sentence in seen_inexactly(source.schema):
+            out.note(inputs[name], ": ", sentence)
         read_as = [note for note in source.notes if _READ_AS in note]
         if read_as:
             by_type: dict[str, list[str]] = {}

@@ -106,15 +106,18 @@ class CommitDraft:
         When another writer was first and touched other feature sets, the commit is put on top of
         theirs. Raises ConflictError naming both commits where they touched the same one.
         """
-        if not self._changed() and not allow_empty and self.base is not None:
-            self._packs.finish()
-            assert self._base_record is not None
-            return Committed(self.base, self._base_record, created=False)
         entries = self._packs.finish()
         own_index: dict[str, bytes] = {}
         if entries:
             table = index.write_table(entries)
             own_index[index_key(index.table_id(table))] = table
+        if not self._changed() and not allow_empty and self.base is not None:
+            # Objects of an unchanged table are new only where old ones were lost: they take their place.
+            self.store.storage.put_batch(own_index)
+            for key, data in own_index.items():
+                self.store.objects.remember(key, data)
+            assert self._base_record is not None
+            return Committed(self.base, self._base_record, created=False)
         # Other writers' index files go along: one that was seen in the store may not be durable yet.
         batch: dict[str, bytes | memoryview] = {**self.sink.reused_index, **own_index}
         for name, written in self._changed().items():

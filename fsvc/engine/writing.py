@@ -134,22 +134,32 @@ class NewObjects:
 
 
 class _Encodings:
-    """The encoding of each column: the parent's, else the best on the first chunk that is new."""
+    """How each column is encoded: as the parent's is, else the best on the first chunk that is new.
+
+    The level of compression is tried on the first new chunk in any case.
+    """
 
     def __init__(self, fields: Sequence[pa.Field], hints: dict[int, Encoding]) -> None:
         self._fields = fields
-        self._chosen = dict(hints)
+        self._encodings = dict(hints)
+        self._levels: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def of(self, columns: Sequence[int], arrays: Sequence[pa.Array]) -> list[Encoding]:
+    def of(self, columns: Sequence[int], arrays: Sequence[pa.Array]) -> tuple[list[Encoding], list[int]]:
+        """The encodings and levels of some columns, of which these are new chunks."""
         with self._lock:
-            fresh = [i for i, column in enumerate(columns) if column not in self._chosen]
-            if fresh:
-                chosen = pages.choose_encodings(
-                    [arrays[i] for i in fresh], [self._fields[columns[i]] for i in fresh]
-                )
-                self._chosen.update({columns[i]: found for i, found in zip(fresh, chosen, strict=True)})
-            return [self._chosen[column] for column in columns]
+            given = dict(zip(columns, arrays, strict=True))
+            fresh = [i for i in columns if i not in self._encodings]
+            chosen = pages.choose_encodings([given[i] for i in fresh], [self._fields[i] for i in fresh])
+            self._encodings.update(zip(fresh, chosen, strict=True))
+            fresh = [i for i in columns if i not in self._levels]
+            levels = pages.choose_levels(
+                [given[i] for i in fresh],
+                [self._fields[i] for i in fresh],
+                [self._encodings[i] for i in fresh],
+            )
+            self._levels.update(zip(fresh, levels, strict=True))
+            return [self._encodings[i] for i in columns], [self._levels[i] for i in columns]
 
 
 class _CategoryList:
@@ -162,17 +172,18 @@ class _CategoryList:
         self._seen: pa.Array | None = None
 
     def add(self, values: pa.Array) -> None:
-        if self._seen is not None and (values is self._seen or values.equals(self._seen)):
+        # By their bits: to Arrow 0.0 and -0.0 are equal.
+        bits = comparable(values)
+        if self._seen is not None and bits.equals(self._seen):
             return
-        if values.null_count:
+        if bits.null_count:
             raise UnsupportedData(
                 f"column {self._column!r} has a null among its categories",
                 hint="make the value null, not the category",
             )
-        bits = comparable(values)
         if len(pc.unique(bits)) != len(bits):
             raise UnsupportedData(f"column {self._column!r} has the same category twice")
-        self._seen = values
+        self._seen = bits
         if len(self.values) == 0:
             self.values = values
             return
@@ -466,9 +477,9 @@ class _Job:
         columns = [i for i, want in enumerate(wanted) if want]
         fresh = [arrays[i] for i in columns]
         fields = [self._fields[i] for i in columns]
-        encodings = self._encodings.of(columns, fresh)
-        chunks = pages.encode(fresh, fields, encodings)
-        extended = self._extended(group, columns, arrays, encodings, chunks)
+        encodings, levels = self._encodings.of(columns, fresh)
+        chunks = pages.encode(fresh, fields, encodings, levels)
+        extended = self._extended(group, columns, arrays, encodings, levels, chunks)
         for i, chunk in zip(columns, chunks, strict=True):
             if i in extended:
                 self._sink.extend(identities[i], extended[i])
@@ -482,6 +493,7 @@ class _Job:
         columns: Sequence[int],
         arrays: Sequence[pa.Array],
         encodings: Sequence[Encoding],
+        levels: Sequence[int],
         chunks: Sequence[pages.ChunkPages],
     ) -> dict[int, ExtendedChunk]:
         """The new chunks, by column, that the parent's last group begins and rows were appended to."""
@@ -505,6 +517,7 @@ class _Job:
             [arrays[i].slice(shared) for i in numbers],
             fields,
             [_without_dictionary(encodings[columns.index(i)]) for i in numbers],
+            [levels[columns.index(i)] for i in numbers],
         )
         result: dict[int, ExtendedChunk] = {}
         for i, rest in zip(numbers, rests, strict=True):

@@ -25,6 +25,7 @@ __all__ = [
     "ChunkPages",
     "Encoding",
     "choose_encodings",
+    "choose_levels",
     "decode",
     "encode",
     "leaf_arrays",
@@ -34,7 +35,10 @@ __all__ = [
 ]
 
 COMPRESSION = "zstd"
-COMPRESSION_LEVEL = 1
+LEVELS = (1, 3)
+"""The levels of compression that columns are tried at; the first one is the fast one."""
+# What a slower level has to save to be worth its time.
+_WORTH = 0.03
 # fastparquet reads wrong numbers where a packed delta is wider than 28 bits.
 _WIDEST_DELTA = 1 << 28
 # How many rows of the first chunk are tried in every encoding.
@@ -145,7 +149,10 @@ def _writable(array: pa.Array, field: pa.Field) -> pa.Array:
 
 
 def _write(
-    arrays: Sequence[pa.Array], fields: Sequence[pa.Field], encodings: Sequence[Encoding]
+    arrays: Sequence[pa.Array],
+    fields: Sequence[pa.Field],
+    encodings: Sequence[Encoding],
+    levels: Sequence[int],
 ) -> list[tuple[LeafMeta, memoryview]]:
     import pyarrow.parquet as pq
 
@@ -167,7 +174,9 @@ def _write(
             sink,
             table.schema,
             compression=COMPRESSION,
-            compression_level=COMPRESSION_LEVEL,
+            compression_level={
+                path: level for f, level in zip(named, levels, strict=True) for path in _leaf_paths(f)
+            },
             use_dictionary=dictionary or False,
             column_encoding=delta or None,
             write_statistics=True,
@@ -201,11 +210,15 @@ def _leaf_paths(field: pa.Field) -> list[str]:
 
 
 def encode(
-    arrays: Sequence[pa.Array], fields: Sequence[pa.Field], encodings: Sequence[Encoding]
+    arrays: Sequence[pa.Array],
+    fields: Sequence[pa.Field],
+    encodings: Sequence[Encoding],
+    levels: Sequence[int] | None = None,
 ) -> list[ChunkPages]:
     """Write columns of one row group, in stored form, as Parquet pages.
 
-    An encoding that does not suit a chunk (wide deltas) is replaced by plain pages for that chunk.
+    ``levels`` are the columns' levels of compression, the fast one unless given. An encoding that
+    does not suit a chunk (wide deltas) is replaced by plain pages for that chunk.
 
     Raises UnsupportedData where Parquet cannot hold the values.
     """
@@ -215,7 +228,7 @@ def encode(
         Encoding.PLAIN if encoding is Encoding.DELTA and not _delta_fits(array) else encoding
         for array, encoding in zip(arrays, encodings, strict=True)
     ]
-    written = iter(_write(arrays, fields, fitting))
+    written = iter(_write(arrays, fields, fitting, levels or [LEVELS[0]] * len(fields)))
     chunks = []
     for field in fields:
         parts = [next(written) for _ in range(leaf_count(field.type))]
@@ -233,8 +246,10 @@ def choose_encodings(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> 
     samples = [array.slice(0, _TRIAL_ROWS) for array in arrays]
 
     def sizes(of: Sequence[pa.Array], wanted: Encoding, chosen: Sequence[int]) -> dict[int, int]:
-        chunks = encode([of[i] for i in chosen], [fields[i] for i in chosen], [wanted] * len(chosen))
-        return {i: sum(leaf.length for leaf in chunk.leaves) for i, chunk in zip(chosen, chunks, strict=True)}
+        found = _sizes(
+            [of[i] for i in chosen], [fields[i] for i in chosen], [wanted] * len(chosen), LEVELS[0]
+        )
+        return dict(zip(chosen, found, strict=True))
 
     numbers = [i for i in columns if not pa.types.is_boolean(fields[i].type)]
     plain = dict.fromkeys(columns, 0) | sizes(samples, Encoding.PLAIN, numbers)
@@ -263,6 +278,27 @@ def choose_encodings(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> 
         if size < least[i]:
             best[i] = Encoding.DELTA
     return [best[i] for i in columns]
+
+
+def choose_levels(
+    arrays: Sequence[pa.Array], fields: Sequence[pa.Field], encodings: Sequence[Encoding]
+) -> list[int]:
+    """The level of compression for each column: a slower one where it saves enough on the first rows."""
+    samples = [array.slice(0, _TRIAL_ROWS) for array in arrays]
+    fast = _sizes(samples, fields, encodings, LEVELS[0])
+    slow = _sizes(samples, fields, encodings, LEVELS[1])
+    return [
+        LEVELS[1] if theirs < ours * (1 - _WORTH) else LEVELS[0]
+        for ours, theirs in zip(fast, slow, strict=True)
+    ]
+
+
+def _sizes(
+    arrays: Sequence[pa.Array], fields: Sequence[pa.Field], encodings: Sequence[Encoding], level: int
+) -> list[int]:
+    """The bytes that each column's pages would have."""
+    chunks = encode(arrays, fields, encodings, [level] * len(fields))
+    return [sum(leaf.length for leaf in chunk.leaves) for chunk in chunks]
 
 
 def remembered_encoding(leaves: Sequence[LeafMeta]) -> Encoding:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fsvc.errors import UnsupportedData
+from fsvc.errors import Corruption, UnsupportedData
 from fsvc.format.categories import child_path, is_list
 
 __all__ = [
@@ -234,7 +234,7 @@ def from_stored(array: pa.Array, target: pa.DataType, categories: Categories, pa
         plain = from_stored(array, target.value_type, categories, path)
         if plain.type != values.type:
             plain = plain.cast(values.type)
-        indices = _indices(plain, values).cast(target.index_type)
+        indices = _indices(plain, values, path).cast(target.index_type)
         return pa.DictionaryArray.from_arrays(indices, values, ordered=target.ordered, safe=False)
     if pa.types.is_null(target):
         return pa.nulls(len(array))
@@ -268,10 +268,14 @@ def from_stored(array: pa.Array, target: pa.DataType, categories: Categories, pa
         return cls.from_arrays(offsets, values, type=target, mask=nulls)
     if pa.types.is_struct(target):
         mask = _null_mask(array)
-        children = [
-            from_stored(array.field(i), child.type, categories, child_path(path, child.name))
-            for i, child in enumerate(target.fields)
-        ]
+        # What Parquet gives back below a null, where a child may not be null, is no category.
+        flat = array.flatten() if mask is not None and categories else None
+        children = []
+        for i, child in enumerate(target.fields):
+            place = child_path(path, child.name)
+            coded = flat is not None and any(f"{name}.".startswith(f"{place}.") for name in categories)
+            stored = flat[i] if flat is not None and coded else array.field(i)
+            children.append(from_stored(stored, child.type, categories, place))
         return pa.StructArray.from_arrays(
             children, fields=list(target.fields), mask=None if mask is None else pa.array(mask)
         )
@@ -286,9 +290,11 @@ def comparable(values: pa.Array) -> pa.Array:
     return values
 
 
-def _indices(values: pa.Array, categories: pa.Array) -> pa.Array:
+def _indices(values: pa.Array, categories: pa.Array, path: str) -> pa.Array:
     """The position of every value among the categories; null where the value is."""
     found = pc.index_in(comparable(values), value_set=comparable(categories))
+    if found.null_count != values.null_count:
+        raise Corruption(f"column {path!r} holds a value that is not among its categories")
     return found if values.null_count == 0 else pc.if_else(values.is_valid(), found, None)
 
 
