@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +147,14 @@ class Repository:
         all or by feature set; where it is left out the parent's key stays, and an empty one drops it.
         Committing what is there already creates nothing: the commit that comes back says so.
 
+        A branch that is not there begins with this commit. ``time`` is RFC 3339 with a zone.
+
         Raises UnsupportedData, KeyViolation and UnreadableInput for data that cannot be committed,
         ConflictError where another writer changed the same feature set meanwhile.
         """
+        if not data and not allow_empty:
+            raise InvalidUse("a commit needs at least one feature set", hint="pass {name: table}")
+        stamp = None if time is None else _stamp(time)
         draft = self.draft(
             data,
             key=key,
@@ -163,7 +169,7 @@ class Repository:
             done = draft.publish(
                 message=message,
                 author=author or self.author,
-                time=timestamp if time is None else lambda: time,
+                time=timestamp if stamp is None else lambda: stamp,
                 metadata=metadata,
                 allow_empty=allow_empty,
             )
@@ -390,6 +396,17 @@ def _parse(revision: str | Revision | None) -> Revision:
     if is_id(revision):
         return Revision(revision)
     return parse_revision(revision)
+
+
+def _stamp(time: str) -> str:
+    """A time given by the caller, in the form that commits have. Raises InvalidUse."""
+    try:
+        moment = datetime.fromisoformat(time)
+    except (TypeError, ValueError):
+        raise InvalidUse(f"{time!r} is not a time", hint="write it like 2026-11-01T00:00:00Z") from None
+    if moment.tzinfo is None:
+        raise InvalidUse(f"the time {time!r} has no zone", hint="end it with Z or +02:00")
+    return timestamp(moment)
 
 
 def _of(value: Keys | None, name: str) -> tuple[str, ...] | None:

@@ -265,3 +265,15 @@ def test_a_value_that_is_no_category_is_not_given_back_as_null() -> None:
     kind = pa.dictionary(pa.int8(), pa.string())
     with pytest.raises(Corruption, match="not among its categories"):
         from_stored(pa.array(["a", "c"]), kind, {"x": pa.array(["a", "b"])}, "x")
+
+
+def test_packs_below_a_reused_object_are_looked_at_again() -> None:
+    repo = memory_repository()
+    table = pa.table({"id": range(2000), "x": np.random.default_rng(0).random(2000)})
+    repo.commit({"t": table.slice(0, 1900)}, message="first", key="id")
+    repo.commit({"t": table}, message="appended")
+    draft = repo.draft({"copy": table})
+    packs = {entry.key for entry in repo.store.storage.list("packs/")}
+    assert {f"packs/{name}.pack" for name in draft.sink.reused_packs} == packs
+    assert len(packs) == 2
+    draft.abandon()

@@ -14,7 +14,8 @@ from fsvc.cli.context import Context, command
 from fsvc.cli.describing import change_text, commit_document, first_line, refs_by_commit, short, stored_text
 from fsvc.cli.output import Output
 from fsvc.cli.parsing import NAMES
-from fsvc.errors import InvalidUse
+from fsvc.errors import InvalidUse, NotFound
+from fsvc.format import names
 
 if TYPE_CHECKING:
     from fsvc.repository import Repository
@@ -90,6 +91,8 @@ def commit(
     metadata = _metadata(pairs)
     workspace = context.find_workspace()
     repository = context.repository()
+    if branch is not None:
+        _known_branch(repository, branch)
     inputs = _inputs(paths, name, workspace)
     before = {table: workspace.stamp(path) for table, path in inputs.items()} if workspace is not None else {}
     options: dict[str, Any] = {
@@ -123,6 +126,18 @@ def commit(
     refs = refs_by_commit(repository).get(made.id, ())
     document = {"created": made.created, **commit_document(made, refs)}
     context.output.show(document, lambda out: _print(out, made, branch or repository.current_branch, sources))
+
+
+def _known_branch(repository: Repository, branch: str) -> None:
+    """Raise NotFound for a branch that is not there: a slip of the pen must not begin a history."""
+    names.check_ref_name(branch)
+    branches = repository.branches()
+    if branches and branch not in branches and branch != repository.current_branch:
+        near = names.nearest(branch, branches)
+        raise NotFound(
+            f"there is no branch {branch!r}",
+            hint=f"did you mean {near[0]!r}?" if near else f"make it with 'fsvc branch {branch}'",
+        )
 
 
 def _print(out: Output, made: Commit, branch: str, tables: Mapping[str, object]) -> None:

@@ -90,7 +90,7 @@ class NewObjects:
                     wanted.append(digest is identity.digest)
                 else:
                     digest = entry.digest
-                    self.reused_packs.add(entry.pack)
+                    self._reuse(entry)
                     wanted.append(False)
                 if digest != identity.digest:
                     raise UnsupportedData(
@@ -99,12 +99,26 @@ class NewObjects:
                     )
         return wanted
 
+    def _reuse(self, entry: Entry) -> None:
+        """Remember where an object lies that this commit stands on, and those that it extends."""
+        self.reused_packs.add(entry.pack)
+        while (extension := index.unpack_extension(entry.meta)) is not None:
+            self.reused_index.update(self._objects.lookup(extension.base.address).files())
+            entry = self._objects.base(entry, extension)
+            self.reused_packs.add(entry.pack)
+
     def add(self, identity: Identity, chunk: pages.ChunkPages) -> None:
         """Store a claimed chunk whole."""
         self._packs.add(identity, index.pack_meta(chunk.leaves), chunk.pages)
 
     def extend(self, identity: Identity, chunk: ExtendedChunk) -> None:
         """Store a claimed chunk as the pages that follow another one's."""
+        found = self._objects.lookup(chunk.extension.base.address)
+        base = found[0]
+        assert base is not None
+        with self._lock:
+            self.reused_index.update(found.files())
+            self._reuse(base)
         self._packs.add(identity, index.pack_extension(chunk.leaves, chunk.extension), chunk.pages)
 
     def fetch(self, identity: Identity) -> pages.ChunkPages:

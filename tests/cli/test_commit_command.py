@@ -143,6 +143,16 @@ def test_options_reach_the_commit(fsvc, table):
     assert library.open().snapshot("a@side").key == ()
 
 
+def test_a_branch_that_is_not_there_is_not_begun_by_a_slip(fsvc, table):
+    fsvc("init")
+    pq.write_table(table, "a.parquet")
+    fsvc("commit", "a.parquet", "-m", "one")
+    ran = fsvc("commit", "a.parquet", "-m", "two", "--branch", "mian", code=4)
+    assert "'mian'" in ran.err
+    assert "did you mean 'main'?" in ran.err
+    assert list(library.open().branches()) == ["main"]
+
+
 def test_types_found_in_text_are_told_on_stderr(fsvc, place):
     fsvc("init")
     (place / "t.csv").write_text("when,n,who\n2026-01-02,1,\x1b[31m\n")
