@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from fsvc.errors import InvalidName, InvalidRevision, NotFound
+from fsvc.errors import FsvcError, InvalidName, InvalidRevision, NotFound
 
 if TYPE_CHECKING:
     from fsvc.repository import Repository
@@ -37,8 +37,16 @@ def find(repository: Repository, text: str | None) -> Commit | Snapshot:
         # Where the name is right it is the steps or the time that are not, and the error says so.
         near = nearest(base, sorted(known)) if base and base not in known else []
         if near and not isinstance(error, InvalidRevision):
-            raise NotFound(error.message, hint=f"did you mean {near[0]!r}?") from None
+            raise NotFound(_or_feature_set(error), hint=f"did you mean {near[0]!r}?") from None
+        if isinstance(error, NotFound) and base not in known:
+            hint = error.hint and error.hint.replace("see 'fsvc log'", "see 'fsvc ls', 'fsvc log'")
+            raise NotFound(_or_feature_set(error), hint=hint) from None
         raise
+
+
+def _or_feature_set(error: FsvcError) -> str:
+    """What is said where a word could have been the name of a feature set as well."""
+    return error.message.replace("branch, tag or commit", "branch, tag, commit or feature set")
 
 
 def find_snapshot(repository: Repository, text: str) -> Snapshot:

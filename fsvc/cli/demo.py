@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fsvc.cli.context import Context, command
+from fsvc.cli.exits import EXIT_INTERRUPTED
 from fsvc.cli.output import Output, counted, human_size
 from fsvc.errors import Conflict, FsvcError
 
@@ -97,6 +98,8 @@ class _Run:
         try:
             root.main(list(words))
         except SystemExit as done:
+            if done.code == EXIT_INTERRUPTED:
+                raise KeyboardInterrupt from None
             self.expect(not done.code, f"'fsvc {shlex.join(words)}' ended with {done.code}")
 
     def _step(self, title: str, shown: str, action: Callable[[], object]) -> str:
@@ -109,8 +112,9 @@ class _Run:
         try:
             with redirect_stdout(held), redirect_stderr(held):
                 action()
-        except BaseException:
-            self._out.note(held.getvalue())
+        except Exception:
+            for line in held.getvalue().splitlines():
+                self._out.note(line)
             raise
         result = held.getvalue().rstrip()
         self.steps.append({"title": title, "run": shown, "result": result})

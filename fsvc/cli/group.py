@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -15,7 +16,7 @@ from click.shell_completion import CompletionItem
 
 from fsvc.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, exit_code
 from fsvc.cli.output import Output, clean
-from fsvc.errors import FsvcError, InvalidUse
+from fsvc.errors import Corruption, FsvcError, InvalidUse
 
 __all__ = ["Entry", "LazyGroup"]
 
@@ -115,6 +116,9 @@ class LazyGroup(click.Group):
     ) -> NoReturn:
         """Run a command line and end the process with its exit code."""
         given = list(sys.argv[1:] if args is None else args)
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by the shell, as with >&-
+                setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
         for stream in (sys.stdout, sys.stderr):
             # Names of all scripts can be committed; a terminal that lacks them is no reason to fail.
             if hasattr(stream, "reconfigure"):
@@ -129,7 +133,10 @@ class LazyGroup(click.Group):
             result = super().main(args, prog_name or "fsvc", complete_var, standalone_mode=False, **extra)
         except FsvcError as error:
             _debug()
-            return _fail(type(error).__name__, error.message, error.hint, exit_code(error), json=json)
+            hint = error.hint
+            if hint is None and isinstance(error, Corruption) and "verify" not in args:
+                hint = "run 'fsvc verify' to see all that is damaged and what it affects"
+            return _fail(type(error).__name__, error.message, hint, exit_code(error), json=json)
         except click.UsageError as error:
             _debug()
             path = error.ctx.command_path if error.ctx is not None else "fsvc"
@@ -144,6 +151,10 @@ class LazyGroup(click.Group):
         except (_PipeClosed, BrokenPipeError):
             _silence_stdout()
             return EXIT_PIPE
+        except OSError as error:
+            _debug()
+            message, hint = _what_the_system_says(error)
+            return _fail("StorageError", message, hint, EXIT_FAILED, json=json)
         except MemoryError:
             _debug()
             return _fail("MemoryError", "there is not enough memory for this", None, EXIT_FAILED, json=json)
@@ -171,13 +182,35 @@ def _fail(kind: str, message: str, hint: str | None, code: int, *, json: bool) -
     try:
         if json:
             Output(json=True).document({"error": {"kind": kind, "message": message, "hint": hint}})
-            sys.stdout.flush()
-    except BrokenPipeError:
+        sys.stdout.flush()
+    except OSError:  # the reader has gone, or the disk is full: there is still stderr, and the exit code
         _silence_stdout()
-    click.echo(f"fsvc: {clean(message)}", err=True)
-    if hint:
-        click.echo(f"hint: {clean(hint)}", err=True)
+    try:
+        click.echo(f"fsvc: {clean(message)}", err=True)
+        if hint:
+            click.echo(f"hint: {clean(hint)}", err=True)
+    except OSError:
+        pass
     return code
+
+
+def _what_the_system_says(error: OSError) -> tuple[str, str | None]:
+    """A sentence and a hint for an error of the operating system that nobody put into words before."""
+    reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
+    hints = {
+        errno.EACCES: "check who owns it and its mode",
+        errno.EPERM: "check who owns it and its mode",
+        errno.ENOSPC: "free some space and try again",
+        errno.EROFS: "the file system is mounted read-only; use another place",
+        errno.EMFILE: "raise the limit of open files: ulimit -n",
+    }
+    try:
+        os.getcwd()
+    except OSError:
+        return "the current directory is gone, or may not be looked at", "cd to one that is there"
+    if error.filename is None:
+        return f"reading or writing failed: {reason}", hints.get(error.errno or 0)
+    return f"{os.fsdecode(error.filename)} cannot be used: {reason}", hints.get(error.errno or 0)
 
 
 def _silence_stdout() -> None:

@@ -80,7 +80,23 @@ def _print(out: Output, snapshot: Snapshot, table: pa.Table, values: list[list[A
         ]
         names = [clip(clean(name), _WIDEST_CELL) for name in table.column_names]
         right = [name for name, field in zip(names, table.schema, strict=True) if numeric(field.type)]
-        out.table(names, rows or [[""] * len(names)], right=right, literal=True)
+        shown = _fitting(out.width, names, rows)
+        out.table(names[:shown], [row[:shown] for row in rows], right=right, literal=True, always=True)
+        if shown < len(names):
+            out.note(f"... {counted(len(names) - shown, 'more column')}: see some with --columns, all with --json")
     more = snapshot.num_rows - table.num_rows
     if more:
         out.note(f"... {counted(more, 'more row')}")
+
+
+def _fitting(width: int | None, names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """How many columns, at least one, have room on a terminal; all of them where there is none."""
+    if width is None:
+        return len(names)
+    room = width
+    for place, cells in enumerate(zip(names, *rows, strict=True)):
+        room -= max(map(printed_width, cells))
+        if room < 0 and place:
+            return place
+        room -= 2
+    return len(names)

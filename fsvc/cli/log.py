@@ -10,7 +10,7 @@ import click
 from fsvc.cli.context import Context, command
 from fsvc.cli.describing import change_text, commit_document, decorations, first_line, refs_by_commit, short
 from fsvc.cli.graph import draw
-from fsvc.cli.output import Output, Shown, ago
+from fsvc.cli.output import Output, Shown, ago, counted
 from fsvc.errors import NotFound
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fsvc.snapshot import Commit
 
 __all__ = ["log"]
+
+_MOST_CHANGES = 8
+"""How many feature sets a line names; --long names all."""
 
 
 @command(
@@ -80,8 +83,10 @@ def _line(out: Output, commit: Commit, refs: Sequence[tuple[str, str]], only: st
         f"{name} v{commit.versions[name]}: {change_text(change)}"
         if name in commit.versions
         else f"{name}: removed"
-        for name, change in sorted(changes.items())
+        for name, change in sorted(changes.items())[:_MOST_CHANGES]
     )
+    if len(changes) > _MOST_CHANGES:
+        what += f"; and {counted(len(changes) - _MOST_CHANGES, 'more feature set')}"
     parts = [
         out.styled(short(commit.id), fg="yellow"),
         decorations(out, refs),

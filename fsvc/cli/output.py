@@ -144,14 +144,17 @@ class Output:
         *,
         right: Sequence[str] = (),
         literal: bool = False,
+        always: bool = False,
     ) -> None:
-        """Print rows under heads, aligned; ``right`` names the heads of numbers. Nothing for no rows.
+        """Print rows under heads, aligned; ``right`` names the heads of numbers.
+
+        Nothing is printed for no rows, unless ``always`` asks for the heads.
 
         Heads are put in capitals, unless they are ``literal``: names of somebody's columns. On a terminal
         the last column is cut off at its edge.
         """
         cells = [[clean(cell) for cell in row] for row in rows]
-        if not cells:
+        if not cells and not always:
             return
         titles = [clean(head if literal else head.upper()) for head in heads]
         widths = [max(map(printed_width, column)) for column in zip(titles, *cells, strict=True)]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 _WIDEST_VALUE = 24
+_MOST_UNCHANGED = 20
 
 
 @command(
@@ -134,4 +135,5 @@ def _print_commit(out: Output, commit: Commit, refs: Sequence[tuple[str, str]]) 
         if name not in commit.changes
     ]
     if same:
-        out.line("unchanged: ", ", ".join(same))
+        more = f" and {len(same) - _MOST_UNCHANGED:,} more" if len(same) > _MOST_UNCHANGED else ""
+        out.line("unchanged: ", ", ".join(same[:_MOST_UNCHANGED]), more)

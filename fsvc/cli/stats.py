@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fsvc.cli.context import Context, command
-from fsvc.cli.output import Output, human_size
+from fsvc.cli.output import Output, counted, human_size
 
 if TYPE_CHECKING:
     from fsvc.engine.stats import Stats
@@ -40,7 +40,7 @@ def _print(out: Output, location: str, found: Stats) -> None:
     out.line("repository  ", location)
     counts = (found.commits, found.branches, found.tags, found.pins)
     out.line("commits     {:,}  (branches {:,}, tags {:,}, pins {:,})".format(*counts))
-    out.line(f"objects     {found.objects:,} in {found.packs:,} packs")
+    out.line(f"objects     {found.objects:,} in {counted(found.packs, 'pack')}")
     out.line(
         f"stored      {human_size(found.stored_bytes)}  (packs {human_size(found.pack_bytes)},"
         f" indexes {human_size(found.index_bytes)}, manifests {human_size(found.manifest_bytes)})"
