@@ -43,6 +43,8 @@ def init(location: str | Path, *, author: str | None = None) -> Repository:
             hint="a repository cannot hold another one; choose another place",
         )
     # An unfinished file is what a killed 'init' may have left: it must not stand in the next one's way.
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise Conflict(f"{root} is a file", hint="a repository needs a directory of its own")
     found = _names_in(root)
     if REPOSITORY_KEY not in found and not all(name.startswith(TEMPORARY_PREFIX) for name in found):
         raise Conflict(f"{root} is not empty", hint="a repository needs a directory of its own")
@@ -66,7 +68,9 @@ def _names_in(directory: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise StorageError(f"cannot look into {directory}: {(error.strerror or 'it failed').lower()}") from error
+        raise StorageError(
+            f"cannot look into {directory}: {(error.strerror or 'it failed').lower()}"
+        ) from error
 
 
 def open_repository(
@@ -210,12 +214,12 @@ class Repository:
             there = list(self._store.commit(known).feature_sets) if known else []
             for name in data:
                 names.check_feature_set_name(name)
-                twin = names.case_twin(name, [other for other in (*there, *data) if other != name])
-                if twin is not None:
-                    raise InvalidUse(
-                        f"feature sets {name!r} and {twin!r} differ only in case",
-                        hint="use one name or a clearer one",
-                    )
+            twins = names.case_twins(data, there)
+            if twins is not None:
+                raise InvalidUse(
+                    f"feature sets {twins[0]!r} and {twins[1]!r} differ only in case",
+                    hint="use one name or a clearer one",
+                )
             for name, table in data.items():
                 parent = draft.parent_manifest(name)
                 wanted = _of(key, name)

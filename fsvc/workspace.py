@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from fsvc.errors import (
     KeyViolation,
     NotFound,
     StorageError,
+    UnknownFormat,
     UnreadableInput,
     UnsupportedData,
 )
@@ -150,7 +152,9 @@ class Workspace:
         place = root / locate.WORKSPACE
         outer = locate.find_workspace(root)
         half_made = outer == root and not cls._complete(root)
-        if outer is not None and not half_made:
+        # A repository elsewhere may have been moved: then the workspace is attached anew.
+        lost = location is not None and outer == root and cls._lost(root)
+        if outer is not None and not half_made and not lost:
             where = "is a workspace already" if outer == root else f"lies inside the workspace {outer}"
             raise Conflict(f"{root} {where}", hint="use it, or choose another place")
         around = root if (root / REPOSITORY_KEY).is_file() else enclosing(root)
@@ -167,7 +171,7 @@ class Workspace:
                     f"{there} would hold its own workspace",
                     hint="keep the repository in a directory of its own",
                 )
-            pointed = _repository_at(there, author)
+            pointed = _repository_at(there, author, make=not lost)
         try:
             place.mkdir(parents=True, exist_ok=True)
             # Whoever keeps the directory in git does not want the repository in there.
@@ -182,13 +186,28 @@ class Workspace:
             text = os.path.relpath(pointed, root.resolve()) if below else str(pointed)
             with replacing(place / locate.POINTER) as new:
                 new.write_bytes(strictjson.seal({"repository": text}))
-        tracking.save(root, Tracking(history.DEFAULT_BRANCH))
+        branch = history.DEFAULT_BRANCH
+        if lost:
+            # The repository may be another one: no file is believed to be safe in it.
+            with suppress(Corruption, UnknownFormat):
+                branch = tracking.load(root, branch).branch
+        tracking.save(root, Tracking(branch))
         return cls(root, author=author)
+
+    @staticmethod
+    def _lost(root: Path) -> bool:
+        """Whether the repository of a workspace is meant to lie elsewhere, and is not there."""
+        if not locate.pointed_elsewhere(root):
+            return False
+        try:
+            return not os.path.exists(locate.repository_path(root) / REPOSITORY_KEY)
+        except Corruption:
+            return True
 
     @staticmethod
     def _complete(root: Path) -> bool:
         place = root / locate.WORKSPACE
-        return (place / locate.POINTER).is_file() or (place / "repository" / REPOSITORY_KEY).is_file()
+        return locate.pointed_elsewhere(root) or os.path.isfile(place / "repository" / REPOSITORY_KEY)
 
     @classmethod
     def find(cls, start: str | Path = ".", *, author: str | None = None) -> Workspace | None:
@@ -203,7 +222,7 @@ class Workspace:
         Raises NotFound where its pointer leads nowhere.
         """
         if self._repository is None:
-            store = locate.open_store(locate.repository_path(self.directory))
+            store = locate.open_workspace_store(self.directory)
             self._repository = Repository(store, branch=self.branch, author=self._author)
         return self._repository
 
@@ -234,9 +253,13 @@ class Workspace:
 
     def feature_set_of(self, path: str | Path) -> str | None:
         """The feature set whose working file a path is; None where it is none's."""
-        relative = self.relative(path)
-        file = self._load().files.get(relative) if relative is not None else None
-        return None if file is None else file.feature_set
+        return self.feature_sets_of([path])[0]
+
+    def feature_sets_of(self, paths: Iterable[str | Path]) -> list[str | None]:
+        """:meth:`feature_set_of` for many paths at once."""
+        files = self._load().files
+        found = [files.get(relative) if (relative := self.relative(path)) else None for path in paths]
+        return [None if file is None else file.feature_set for file in found]
 
     def stamp(self, path: str | Path) -> Stamp | None:
         """What to give :meth:`record` as ``before``, taken before a file is committed."""
@@ -254,13 +277,48 @@ class Workspace:
 
         Says whether it was recorded: paths outside the workspace, folders and globs are not.
         """
+        return self._record([(path, snapshot, before)], written=written) == 1
+
+    def record_all(self, files: Iterable[tuple[str | Path, Snapshot, Stamp | None]]) -> int:
+        """:meth:`record` for many files at once: paths, snapshots, and stamps from before. Says how many were."""
+        return self._record(files, written=False)
+
+    def _record(self, files: Iterable[tuple[str | Path, Snapshot, Stamp | None]], *, written: bool) -> int:
+        entries = [
+            (*found, snapshot.name)
+            for path, snapshot, before in files
+            if (found := self._entry(path, snapshot, before, written=written)) is not None
+        ]
+        if not entries:
+            return 0
+        done = 0
+        with tracking.locked(self.directory):
+            state = self._load()
+            paths = {file.feature_set: path for path, file in reversed(state.files.items())}
+            for relative, entry, name in entries:
+                other = paths.get(name)
+                if written and other not in (None, relative) and os.path.lexists(self.directory / str(other)):
+                    continue
+                if other is not None and state.files[other].feature_set == name:
+                    del state.files[other]
+                state.files[relative] = entry
+                paths[name] = relative
+                done += 1
+            if done:
+                tracking.save(self.directory, state)
+        return done
+
+    def _entry(
+        self, path: str | Path, snapshot: Snapshot, before: Stamp | None, *, written: bool
+    ) -> tuple[str, TrackedFile] | None:
+        """How a file is recorded, by its path in the workspace; None where it is not."""
         relative = self.relative(path)
         target = Path(path).absolute()
         stamp = stamp_of(target)
         if relative is None or stamp is None or not _is_text(relative):
-            return False
+            return None
         if stamp_of(self.directory / relative) != stamp:
-            return False  # spelled with a ".." behind a link: another file than it seems
+            return None  # spelled with a ".." behind a link: another file than it seems
         known = written or stamp == before
         digest = _digest(target) if known else None
         if digest is None or stamp_of(target) != stamp:
@@ -272,16 +330,7 @@ class Workspace:
             entry = TrackedFile.of(
                 snapshot.name, snapshot.id, stamp, digest, reproducible=written or as_given
             )
-        with tracking.locked(self.directory):
-            state = self._load()
-            other = state.path_of(snapshot.name)
-            if written and other not in (None, relative) and os.path.lexists(self.directory / str(other)):
-                return False
-            if other is not None:
-                del state.files[other]
-            state.files[relative] = entry
-            tracking.save(self.directory, state)
-        return True
+        return relative, entry
 
     # -- status ----------------------------------------------------------------------------------
 
@@ -600,14 +649,15 @@ class Workspace:
                 )
 
 
-def _repository_at(place: Path, author: str | None) -> Path:
-    """The repository directory at a location, made if there is none."""
+def _repository_at(place: Path, author: str | None, *, make: bool) -> Path:
+    """The repository directory at a location, with ``make`` made if there is none."""
     if (place / REPOSITORY_KEY).is_file():
         found = place
     elif (place / locate.WORKSPACE).is_dir():
         found = locate.repository_path(place)
     else:
-        init_repository(place, author=author)
+        if make:
+            init_repository(place, author=author)
         found = place
     locate.open_store(found)
     return found.resolve()

@@ -414,7 +414,9 @@ def test_a_stream_that_breaks_after_a_group(repository: Repository) -> None:
     assert "the connection is gone" in refused(repository, UnsupportedData, reader)
 
 
-@pytest.mark.parametrize("data", [None, 3, [1, 2], pa.array([1]), b"bytes", object()], ids=lambda data: type(data).__name__)
+@pytest.mark.parametrize(
+    "data", [None, 3, [1, 2], pa.array([1]), b"bytes", object()], ids=lambda data: type(data).__name__
+)
 def test_what_is_no_table(repository: Repository, data: Any) -> None:
     refused(repository, InvalidUse, data)
 

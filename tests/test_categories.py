@@ -74,7 +74,9 @@ def test_more_categories_in_all_than_the_indices_can_number(repo: fsvc.Repositor
 
 @pytest.mark.parametrize("values", [["a", None], ["a", "a"]])
 def test_null_and_repeated_categories_are_refused(repo: fsvc.Repository, values: list[str | None]) -> None:
-    column = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int8()), pa.array(values, pa.string()), safe=False)
+    column = pa.DictionaryArray.from_arrays(
+        pa.array([0, 1], pa.int8()), pa.array(values, pa.string()), safe=False
+    )
     with pytest.raises(UnsupportedData, match="'word'"):
         repo.commit({"bad": pa.table({"word": column})}, message="bad")
 

@@ -84,10 +84,7 @@ def test_threads_that_change_the_same_set_conflict(storage: Storage) -> None:
     repository = new(storage)
     base = repository.commit({"a": small(0), "other": small(9)}, message="base")
     made = at_once(
-        *(
-            lambda me=me: repository.commit({"a": small(me)}, message=str(me), threads=1)
-            for me in range(1, 7)
-        )
+        *(lambda me=me: repository.commit({"a": small(me)}, message=str(me), threads=1) for me in range(1, 7))
     )
     won = [commit for commit in made if not isinstance(commit, FsvcError)]
     lost = [error for error in made if isinstance(error, FsvcError)]

@@ -771,7 +771,8 @@ def test_rows_wider_than_the_schema_says_are_cut_by_content_too(width: int) -> N
     before = np.random.default_rng(3).permutation(2**31 // width)
     after = edited(before, 100, 1, 0)
     old, new = (
-        Cutter(parameters).find(len(numbers), row_hashes([pa.array(numbers)]), width) for numbers in (before, after)
+        Cutter(parameters).find(len(numbers), row_hashes([pa.array(numbers)]), width)
+        for numbers in (before, after)
     )
     shared = {end + 1 for end in old} & set(new)
     assert len(shared) > 0.9 * len(old)

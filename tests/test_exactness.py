@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from memory import assert_same, committed, memory_repository, normal
 
 import fsvc
-from fsvc.errors import NotFound
+from fsvc.errors import InvalidUse, NotFound
 from fsvc.format.categories import is_list
 
 LEAVES = strategies.LEAF_TYPES
@@ -283,7 +283,7 @@ def test_a_column_that_is_not_there() -> None:
     with pytest.raises(NotFound, match="'custmer'") as caught:
         snapshot.to_arrow(["custmer"])
     assert "customer" in str(caught.value.hint)
-    with pytest.raises(NotFound, match="twice"):
+    with pytest.raises(InvalidUse, match="twice"):
         snapshot.to_arrow(["customer", "customer"])
 
 

@@ -60,7 +60,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class FailsAt:
     """A store of which one call fails, or one and all after it, before or after it was carried out."""
 
-    def __init__(self, inner: Storage, number: int, fault: Literal["fail", "lose", "die", "lose and die"]) -> None:
+    def __init__(
+        self, inner: Storage, number: int, fault: Literal["fail", "lose", "die", "lose and die"]
+    ) -> None:
         self._inner = inner
         self._left = number
         self._fault = fault
@@ -253,7 +255,9 @@ def noise(seed: int, rows: int = 20_000) -> pa.Table:
 def fill(repository: Repository) -> StorageError:
     for number in range(100):
         try:
-            repository.commit({"a": small(1), f"noise{number % 3}": noise(number)}, message=str(number), threads=1)
+            repository.commit(
+                {"a": small(1), f"noise{number % 3}": noise(number)}, message=str(number), threads=1
+            )
         except StorageError as error:
             return error
     raise AssertionError("the disk never got full")
@@ -265,7 +269,9 @@ def test_a_disk_that_is_full(tmp_path: Path, count: Count) -> None:
         (tmp_path / "disk" / "other").write_bytes(bytes(500_000))
         repository = fsvc.init(root)
         error = fill(repository)
-        assert "the disk is full" in error.message and error.hint is not None and "free some space" in error.hint
+        assert (
+            "the disk is full" in error.message and error.hint is not None and "free some space" in error.hint
+        )
         again = fsvc.open(root)
         log = again.log()
         assert 3 < len(log) < 100

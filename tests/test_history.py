@@ -59,7 +59,9 @@ def test_versions_count_the_changes_of_each_feature_set(repository: Repository) 
     repository.commit({"a": small(2)}, message="2")
     repository.commit({"a": small(2), "b": small(3)}, message="3")
     repository.commit({}, message="4", allow_empty=True)
-    last = repository.commit({"a": small(0)}, message="5")  # again what it once was: a new version all the same
+    last = repository.commit(
+        {"a": small(0)}, message="5"
+    )  # again what it once was: a new version all the same
     assert last.versions == {"a": 3, "b": 2}
     messages = {
         address: repository.snapshot(address).commit.message
@@ -237,7 +239,15 @@ def merged(repository: Repository) -> tuple[Repository, dict[str, str]]:
 
 def test_a_step_to_another_parent(merged: tuple[Repository, dict[str, str]]) -> None:
     repository, ids = merged
-    expected = {"^": "left", "^1": "left", "^2": "right", "~": "left", "~2": "base", "^2~": "base", "^2^": "base"}
+    expected = {
+        "^": "left",
+        "^1": "left",
+        "^2": "right",
+        "~": "left",
+        "~2": "base",
+        "^2~": "base",
+        "^2^": "base",
+    }
     assert {step: repository.resolve(step).message for step in expected} == expected
     with pytest.raises(NotFound, match=r"has 2 parent\(s\)"):
         repository.resolve("^3")

@@ -117,7 +117,9 @@ class Machine(RuleBasedStateMachine):
         old = before.values if before else {}
         versions = before.versions if before else {}
         changed = frozenset(
-            name for name, value in values.items() if name not in old or not data[name].equals(table(old[name]))
+            name
+            for name, value in values.items()
+            if name not in old or not data[name].equals(table(old[name]))
         )
         if before is not None and not changed and not empty:
             assert not made.created and made.id == before.id
@@ -180,13 +182,17 @@ class Machine(RuleBasedStateMachine):
     def steps(self, branch: str, back: int) -> None:
         head = self.model.head(branch or self.model.current)
         line = head.line() if head else []
-        self.ask(line[back] if back < len(line) else None, lambda: self.repository.resolve(f"{branch}~{back}"))
+        self.ask(
+            line[back] if back < len(line) else None, lambda: self.repository.resolve(f"{branch}~{back}")
+        )
 
     @rule(name=st.sampled_from(SETS), version=st.integers(1, 6))
     def version(self, name: str, version: int) -> None:
         main = self.model.head("main")
         found = [
-            node for node in (main.line() if main else []) if name in node.changed and node.versions[name] == version
+            node
+            for node in (main.line() if main else [])
+            if name in node.changed and node.versions[name] == version
         ]
         assert len(found) <= 1
         self.ask(found[0] if found else None, lambda: self.repository.snapshot(f"{name}@v{version}").commit)
@@ -258,7 +264,9 @@ class Machine(RuleBasedStateMachine):
             entries = self.repository.reflog(name, kind=kind)
             assert [entry.commit for entry in reversed(entries)] == [node and node.id for node in log]
         snapshots = {file.name for file in self.root.glob("manifests/*")}
-        assert len(list(self.root.glob("index/*"))) == len(list(self.root.glob("packs/*"))) <= len(snapshots) + 1
+        assert (
+            len(list(self.root.glob("index/*"))) == len(list(self.root.glob("packs/*"))) <= len(snapshots) + 1
+        )
         assert not list(self.root.rglob(".*"))
 
 

@@ -22,7 +22,7 @@ from strategies import bits, tables
 
 from fsvc.errors import InvalidUse, NotFound, UnreadableInput, UnsupportedData
 from fsvc.format.categories import CATEGORIES_KEY, decode_categories, dictionary_types, encode_categories
-from fsvc.sources import BATCH_ROWS, Source, open_source, sort_source
+from fsvc.sources import Source, open_source, sort_source
 
 TABLE = pa.table({"id": [1, 2, 3], "name": ["a", None, "c"], "x": [0.5, float("nan"), -0.0]})
 

@@ -14,7 +14,7 @@ from fsvc.cli.context import Context, command
 from fsvc.cli.describing import change_text, commit_document, first_line, refs_by_commit, short, stored_text
 from fsvc.cli.output import Output
 from fsvc.cli.parsing import NAMES
-from fsvc.errors import InvalidUse, NotFound
+from fsvc.errors import InvalidName, InvalidUse, NotFound, StorageError
 from fsvc.format import names
 
 if TYPE_CHECKING:
@@ -89,6 +89,9 @@ def commit(
     if not message and not dry_run:
         raise InvalidUse("a commit needs a message", hint="say why with -m 'TEXT'")
     metadata = _metadata(pairs)
+    signer = context.author(author)
+    for what, text in (("message", message), ("author", signer), *(("metadata", pair) for pair in pairs)):
+        _check_text(what, text)
     workspace = context.find_workspace()
     repository = context.repository()
     if branch is not None:
@@ -113,7 +116,7 @@ def commit(
             made = repository.commit(
                 sources,
                 message=message,
-                author=context.author(author),
+                author=signer,
                 time=context.time(),
                 allow_empty=allow_empty,
                 threads=threads,
@@ -121,8 +124,13 @@ def commit(
                 **options,
             )
     if workspace is not None and branch in (None, workspace.branch):
-        for table, path in inputs.items():
-            workspace.record(path, made.snapshot(table), before=before[table])
+        try:
+            workspace.record_all(
+                (path, made.snapshot(table), before[table]) for table, path in inputs.items()
+            )
+        except StorageError as error:
+            # The commit stands; only 'status' will call these files untracked.
+            context.output.warn("the workspace could not note what was committed: ", error.message)
     refs = refs_by_commit(repository).get(made.id, ())
     document = {"created": made.created, **commit_document(made, refs)}
     context.output.show(document, lambda out: _print(out, made, branch or repository.current_branch, sources))
@@ -232,7 +240,8 @@ def _inputs(paths: Sequence[str], name: str | None, workspace: Workspace | None)
     if name is not None and len(paths) > 1:
         raise InvalidUse("--name is for one path", hint="name each: NAME=PATH NAME=PATH")
     inputs: dict[str, str] = {}
-    for text in paths:
+    known = workspace.feature_sets_of(paths) if workspace is not None else [None] * len(paths)
+    for text, tracked in zip(paths, known, strict=True):
         found, path = name, text
         prefix, equals, rest = text.partition("=")
         if found is None and equals and prefix and rest and not os.path.lexists(text) and "/" not in prefix:
@@ -243,7 +252,8 @@ def _inputs(paths: Sequence[str], name: str | None, workspace: Workspace | None)
                 hint="write it to a file first",
             )
         if found is None:
-            found = _name_of(path, workspace)
+            found = tracked or _name_of(path)
+        _check_name(found, path, given=found == name or path != text)
         if found in inputs:
             raise InvalidUse(
                 f"{inputs[found]} and {path} would both be feature set {found!r}", hint="name them: NAME=PATH"
@@ -252,11 +262,25 @@ def _inputs(paths: Sequence[str], name: str | None, workspace: Workspace | None)
     return inputs
 
 
-def _name_of(path: str, workspace: Workspace | None) -> str:
-    """The feature set that a path is the working file of, else one called after the file or folder."""
-    tracked = workspace.feature_set_of(path) if workspace is not None else None
-    if tracked is not None:
-        return tracked
+def _check_name(name: str, path: str, *, given: bool) -> None:
+    """Refuse a name before any file is read. One that a file gave can be replaced: the hint says so."""
+    try:
+        names.check_feature_set_name(name)
+    except InvalidName as error:
+        hint = error.hint if given else f"choose another one: NAME={path}"
+        raise InvalidName(error.message, hint=hint) from None
+
+
+def _check_text(what: str, text: str | None) -> None:
+    """Refuse what the shell handed over in another encoding than UTF-8."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise InvalidUse(f"the {what} is not in UTF-8: {text!r}") from None
+
+
+def _name_of(path: str) -> str:
+    """The feature set that a file or folder is called after."""
     if any(character in path for character in "*?[") and not os.path.lexists(path):
         raise InvalidUse(f"the glob {path} gives no name", hint=f"name the feature set: NAME={path}")
     file = Path(os.path.abspath(path))

@@ -172,6 +172,11 @@ def _set_json(click_context: click.Context, _: click.Parameter, value: bool) -> 
 
 def _set_location(click_context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
+        if not value:
+            # An unset variable in a script must not mean the repository that happens to be here.
+            raise InvalidUse(
+                "--repo is empty", hint="name a repository, or leave it out for the workspace here"
+            )
         click_context.ensure_object(Context).location = value
 
 

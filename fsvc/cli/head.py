@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fsvc.cli.addresses import find_snapshot
 from fsvc.cli.context import Context, command
-from fsvc.cli.output import Output, clean, clip, counted
+from fsvc.cli.output import Output, clean, clip, counted, printed_width
 from fsvc.cli.parsing import NAMES
 from fsvc.cli.values import as_json, as_text, cells
 
@@ -83,7 +84,9 @@ def _print(out: Output, snapshot: Snapshot, table: pa.Table, values: list[list[A
         shown = _fitting(out.width, names, rows)
         out.table(names[:shown], [row[:shown] for row in rows], right=right, literal=True, always=True)
         if shown < len(names):
-            out.note(f"... {counted(len(names) - shown, 'more column')}: see some with --columns, all with --json")
+            out.note(
+                f"... {counted(len(names) - shown, 'more column')}: see some with --columns, all with --json"
+            )
     more = snapshot.num_rows - table.num_rows
     if more:
         out.note(f"... {counted(more, 'more row')}")
@@ -94,8 +97,8 @@ def _fitting(width: int | None, names: Sequence[str], rows: Sequence[Sequence[st
     if width is None:
         return len(names)
     room = width
-    for place, cells in enumerate(zip(names, *rows, strict=True)):
-        room -= max(map(printed_width, cells))
+    for place, column in enumerate(zip(names, *rows, strict=True)):
+        room -= max(map(printed_width, column))
         if room < 0 and place:
             return place
         room -= 2

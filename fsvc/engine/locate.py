@@ -7,15 +7,26 @@ place that ``.fsvc/pointer.json`` names. A location may also be a repository dir
 from __future__ import annotations
 
 import os
+import stat
 import weakref
 from pathlib import Path
 
 from fsvc.engine.store import REPOSITORY_KEY, Store
-from fsvc.errors import InvalidUse, NotFound
+from fsvc.errors import Corruption, InvalidUse, NotFound, StorageError
 from fsvc.format import strictjson
 from fsvc.storage.local import LocalStorage
 
-__all__ = ["POINTER", "WORKSPACE", "find_workspace", "local_path", "open_store", "opened", "repository_path"]
+__all__ = [
+    "POINTER",
+    "WORKSPACE",
+    "find_workspace",
+    "local_path",
+    "open_store",
+    "open_workspace_store",
+    "opened",
+    "pointed_elsewhere",
+    "repository_path",
+]
 
 WORKSPACE = ".fsvc"
 POINTER = "pointer.json"
@@ -27,6 +38,8 @@ opened: weakref.WeakSet[Store] = weakref.WeakSet()
 def local_path(location: str | Path) -> Path:
     """A location as a path of this machine. Raises InvalidUse for stores that are not local."""
     text = str(location)
+    if not text:
+        raise InvalidUse("the location is empty", hint="name a directory; '.' is the current one")
     if "://" in text:
         scheme = text.split("://", 1)[0]
         if scheme != "file":
@@ -47,10 +60,34 @@ def find_workspace(start: Path) -> Path | None:
 def repository_path(workspace: Path) -> Path:
     """Where the repository of a workspace lies: inside it, or where its pointer points."""
     pointer = workspace / WORKSPACE / POINTER
-    if pointer.is_file():
-        value = strictjson.unseal(pointer.read_bytes(), what=str(pointer))
+    if os.path.lexists(pointer):
+        try:
+            value = strictjson.unseal(pointer.read_bytes(), what=str(pointer))
+        except OSError as error:
+            raise StorageError(
+                f"{pointer} cannot be read: {(error.strerror or 'it failed').lower()}"
+            ) from error
+        except Corruption as error:
+            hint = "say anew where the repository is: 'fsvc init --attach LOCATION' in the workspace"
+            raise Corruption(error.message, hint=hint) from None
         return (workspace / str(value["repository"])).resolve()
     return workspace / WORKSPACE / "repository"
+
+
+def pointed_elsewhere(workspace: Path) -> bool:
+    """Whether the repository of a workspace is meant to lie elsewhere."""
+    return os.path.lexists(workspace / WORKSPACE / POINTER)
+
+
+def open_workspace_store(workspace: Path) -> Store:
+    """Open the repository of a workspace. Raises NotFound where it is not where the workspace says."""
+    root = repository_path(workspace)
+    if pointed_elsewhere(workspace) and not os.path.exists(root):
+        raise NotFound(
+            f"the repository of the workspace {workspace} is not at {root} any more",
+            hint="if it was moved, 'fsvc init --attach LOCATION' in the workspace says where it is now",
+        )
+    return _open(root)
 
 
 def open_store(location: str | Path | None = None) -> Store:
@@ -65,14 +102,26 @@ def open_store(location: str | Path | None = None) -> Store:
                 f"there is no fsvc repository in {Path.cwd()} or above it",
                 hint="make one with 'fsvc init', or name one with --repo",
             )
-        root = repository_path(workspace)
-    else:
-        root = local_path(location)
-        # pathlib would raise where something may not be looked at; then the storage says it in words.
-        if not os.path.exists(root / REPOSITORY_KEY) and os.path.isdir(root / WORKSPACE):
-            root = repository_path(root)
-    if not os.path.isdir(root):
-        raise NotFound(f"there is no repository at {root}", hint="make one with 'fsvc init'")
+        return open_workspace_store(workspace)
+    root = local_path(location)
+    # pathlib would raise where something may not be looked at; then the storage says it in words.
+    if not os.path.exists(root / REPOSITORY_KEY) and os.path.isdir(root / WORKSPACE):
+        return open_workspace_store(root)
+    return _open(root)
+
+
+def _open(root: Path) -> Store:
+    try:
+        directory = stat.S_ISDIR(os.stat(root).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"there is no repository at {root}", hint="make one with 'fsvc init'") from None
+    except OSError as error:
+        raise StorageError(
+            f"{root} cannot be looked at: {(error.strerror or 'it failed').lower()}",
+            hint="check who owns the directory and its mode",
+        ) from error
+    if not directory:
+        raise NotFound(f"{root} is a file, not a repository", hint="a repository is a directory")
     store = Store(LocalStorage(root))
     opened.add(store)
     return store

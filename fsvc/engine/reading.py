@@ -15,9 +15,9 @@ import pyarrow as pa
 from fsvc.engine.objects import Objects
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.writing import default_threads
-from fsvc.errors import Corruption, NotFound
+from fsvc.errors import Corruption, InvalidUse, NotFound
 from fsvc.format import names, pages
-from fsvc.format.canonical import Identity, identify
+from fsvc.format.canonical import Identity, digest
 from fsvc.format.categories import child_path, dictionary_types
 from fsvc.format.footer import FileSchema
 from fsvc.format.index import Entry, unpack_meta
@@ -56,7 +56,7 @@ class SnapshotReader:
                     hint=f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(schema.names[:20])}",
                 )
             if number in numbers:
-                raise NotFound(f"column {column!r} is asked for twice")
+                raise InvalidUse(f"column {column!r} is asked for twice")
             numbers.append(number)
         return numbers
 
@@ -213,5 +213,5 @@ def decode_group(
 
 
 def _prove(array: pa.Array, field: pa.Field, identity: Identity, what: str) -> None:
-    if identify(array, field) != identity:
+    if digest(array, field) != identity.digest:
         raise Corruption(f"{what}: what is stored is not what was committed; its digest does not match")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fsvc.errors import StorageError
@@ -25,6 +25,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         partial.replace(target)
     except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror or error}") from error
+        # What pyarrow raises names the unfinished file in its text; the number alone says enough.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise StorageError(f"{target} cannot be written: {reason}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what kept it from being written may keep it from being removed
+            partial.unlink(missing_ok=True)

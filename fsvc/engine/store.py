@@ -78,6 +78,11 @@ def _read_info(storage: Storage) -> RepositoryInfo:
     try:
         data = storage.get(REPOSITORY_KEY)
     except KeyAbsent:
+        if next(iter(storage.list("commits/")), None) is not None:
+            raise Corruption(
+                f"{storage.location} holds commits, but {REPOSITORY_KEY} is missing",
+                hint="put it back from a copy of the repository; nothing else needs to be restored",
+            ) from None
         raise NotFound(f"{storage.location} is not a repository", hint="make one with 'fsvc init'") from None
     value: Mapping[str, Any] = strictjson.unseal(data, what=what)
     if value.get("format") != FORMAT:

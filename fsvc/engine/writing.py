@@ -38,8 +38,8 @@ from fsvc.format.stored import comparable, from_stored, stored_field, to_stored
 __all__ = ["NewObjects", "Written", "default_threads", "write_snapshot"]
 
 
-_PIECE_ROWS = 1 << 20
-"""How many rows of a large batch are looked at at a time."""
+_PIECE_ROWS = 1 << 17
+"""How many rows of a large batch are hashed at a time, so that the first groups are soon on their way."""
 
 
 def default_threads() -> int:
@@ -153,8 +153,9 @@ class _Encodings:
     The level of compression is tried on the first new chunk in any case.
     """
 
-    def __init__(self, fields: Sequence[pa.Field], hints: dict[int, Encoding]) -> None:
+    def __init__(self, fields: Sequence[pa.Field], hints: dict[int, Encoding], threads: int) -> None:
         self._fields = fields
+        self._threads = threads
         self._encodings = dict(hints)
         self._levels: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -162,18 +163,28 @@ class _Encodings:
     def of(self, columns: Sequence[int], arrays: Sequence[pa.Array]) -> tuple[list[Encoding], list[int]]:
         """The encodings and levels of some columns, of which these are new chunks."""
         with self._lock:
-            given = dict(zip(columns, arrays, strict=True))
-            fresh = [i for i in columns if i not in self._encodings]
-            chosen = pages.choose_encodings([given[i] for i in fresh], [self._fields[i] for i in fresh])
-            self._encodings.update(zip(fresh, chosen, strict=True))
-            fresh = [i for i in columns if i not in self._levels]
-            levels = pages.choose_levels(
-                [given[i] for i in fresh],
-                [self._fields[i] for i in fresh],
-                [self._encodings[i] for i in fresh],
-            )
-            self._levels.update(zip(fresh, levels, strict=True))
+            fresh = [(i, array) for i, array in zip(columns, arrays, strict=True) if i not in self._levels]
+            if fresh:
+                # Every thread that has a group waits for this, so the trials use all of them.
+                parts = [fresh[k :: self._threads] for k in range(min(self._threads, len(fresh)))]
+                with ThreadPoolExecutor(len(parts), thread_name_prefix="fsvc-trial") as pool:
+                    for found in pool.map(self._tried, parts):
+                        for i, encoding, level in found:
+                            self._encodings[i], self._levels[i] = encoding, level
             return [self._encodings[i] for i in columns], [self._levels[i] for i in columns]
+
+    def _tried(self, given: Sequence[tuple[int, pa.Array]]) -> list[tuple[int, Encoding, int]]:
+        """The best encoding and level for each column, by a new chunk of it."""
+        unknown = [(i, array) for i, array in given if i not in self._encodings]
+        chosen = pages.choose_encodings(
+            [array for _, array in unknown], [self._fields[i] for i, _ in unknown]
+        )
+        encodings = self._encodings | {i: found for (i, _), found in zip(unknown, chosen, strict=True)}
+        numbers = [i for i, _ in given]
+        levels = pages.choose_levels(
+            [array for _, array in given], [self._fields[i] for i in numbers], [encodings[i] for i in numbers]
+        )
+        return [(i, encodings[i], level) for i, level in zip(numbers, levels, strict=True)]
 
 
 class _CategoryList:
@@ -223,15 +234,18 @@ class _Group:
         self.columns: list[list[pa.Array]] = [[] for _ in range(columns)]
         self._hashes: list[Words] = []
 
-    def take(self, columns: Sequence[pa.Array], hashes: Words | None, start: int, stop: int) -> None:
+    def take(self, columns: Sequence[pa.Array], start: int, stop: int) -> None:
         """Add the rows from ``start`` to ``stop`` of a batch."""
         if start == stop:
             return
         for pieces, column in zip(self.columns, columns, strict=True):
             pieces.append(column.slice(start, stop - start))
-        if hashes is not None:
-            self._hashes.append(hashes[start:stop])
         self.rows += stop - start
+
+    def hash(self, hashes: Words | None, start: int, stop: int) -> None:
+        """Add the hashes of the next rows, from ``start`` to ``stop`` of a piece, where they are kept."""
+        if hashes is not None and start < stop:
+            self._hashes.append(hashes[start:stop])
 
     @property
     def hashes(self) -> Words | None:
@@ -258,17 +272,21 @@ class _Grouper:
         for batch in batches:
             columns = batch.columns
             self._collect_categories(columns)
-            if batch.num_rows == 0:
-                continue
-            hashes = row_hashes([columns[i] for i in self._cut_columns]) if self._cut_columns else None
-            kept = hashes if self._keep_hashes else None
-            start = 0
-            for end in cutter.find(batch.num_rows, hashes, total_row_bytes(columns)):
-                group.take(columns, kept, start, end - position)
-                start = end - position
-                yield group
-                group = _Group(group.number + 1, end, len(self._schema))
-            group.take(columns, kept, start, batch.num_rows)
+            start = 0  # the first row of this batch that the open group has not taken yet
+            for first in range(0, batch.num_rows, _PIECE_ROWS):
+                piece = [column.slice(first, _PIECE_ROWS) for column in columns]
+                rows = len(piece[0]) if piece else min(_PIECE_ROWS, batch.num_rows - first)
+                hashes = row_hashes([piece[i] for i in self._cut_columns]) if self._cut_columns else None
+                kept = hashes if self._keep_hashes else None
+                hashed = 0
+                for end in cutter.find(rows, hashes, total_row_bytes(piece)):
+                    group.hash(kept, hashed, end - position - first)
+                    group.take(columns, start, end - position)
+                    hashed, start = end - position - first, end - position
+                    yield group
+                    group = _Group(group.number + 1, end, len(self._schema))
+                group.hash(kept, hashed, rows)
+            group.take(columns, start, batch.num_rows)
             position += batch.num_rows
         if group.rows:
             yield group
@@ -304,9 +322,9 @@ def write_snapshot(
     schemas.check(schema)
     key = tuple(key)
     grouper = _Grouper(schema, key)
-    job = _Job(schema, key, sink, parent)
-    before = sink.bytes_added if sink is not None else 0
     workers = threads or default_threads()
+    job = _Job(schema, key, sink, parent, workers)
+    before = sink.bytes_added if sink is not None else 0
     done = 0
     results: list[_GroupResult] = []
     with ThreadPoolExecutor(workers, thread_name_prefix="fsvc-group") as pool:
@@ -354,9 +372,9 @@ def write_snapshot(
 
 
 def _of_schema(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The batches, cut into pieces that take little memory to hash.
+    """The batches, checked: nothing is cast in silence.
 
-    Raises UnsupportedData for a batch of other columns than the schema's: nothing is cast in silence.
+    Raises UnsupportedData for a batch of other columns than the schema's.
     """
     for batch in batches:
         if not batch.schema.equals(schema):
@@ -370,8 +388,7 @@ def _of_schema(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator
                     raise UnsupportedData(
                         f"column {ours.name!r} is {theirs.type} in a batch of the source, {ours.type} in its schema"
                     )
-        for start in range(0, max(1, batch.num_rows), _PIECE_ROWS):
-            yield batch.slice(start, _PIECE_ROWS)
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +425,12 @@ class _Job:
     """What the groups of one snapshot share."""
 
     def __init__(
-        self, schema: pa.Schema, key: tuple[str, ...], sink: NewObjects | None, parent: Manifest | None
+        self,
+        schema: pa.Schema,
+        key: tuple[str, ...],
+        sink: NewObjects | None,
+        parent: Manifest | None,
+        threads: int,
     ) -> None:
         self._schema = schema
         self._fields = [stored_field(field) for field in schema]
@@ -416,7 +438,7 @@ class _Job:
         self._parent = parent
         self._key = key
         self._key_columns = [schema.get_field_index(column) for column in key]
-        self._encodings = _Encodings(self._fields, self._hints(parent))
+        self._encodings = _Encodings(self._fields, self._hints(parent), threads)
         self._check = KeyCheck(key) if key else None
         self._known_keys = self._parent_keys(parent)
         self._known_chunks = self._parent_chunks(parent)

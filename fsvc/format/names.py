@@ -19,6 +19,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_ESCAPED",
     "case_twin",
+    "case_twins",
     "check_feature_set_name",
     "check_ref_name",
     "escape",
@@ -124,6 +125,22 @@ def case_twin(name: str, others: Iterable[str]) -> str | None:
     """Return the first of ``others`` that differs from ``name`` in case only, or None."""
     folded = _folded(name)
     return next((other for other in others if other != name and _folded(other) == folded), None)
+
+
+def case_twins(new: Iterable[str], known: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first of ``new`` with the name that differs from it in case only, or None.
+
+    The other one is of ``known``, or else of ``new``.
+    """
+    wanted = list(new)
+    spellings: dict[str, dict[str, None]] = {}
+    for name in (*known, *wanted):
+        spellings.setdefault(_folded(name), {})[name] = None
+    for name in wanted:
+        twin = next((other for other in spellings[_folded(name)] if other != name), None)
+        if twin is not None:
+            return name, twin
+    return None
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 1) -> list[str]:

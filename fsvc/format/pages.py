@@ -42,7 +42,9 @@ _WORTH = 0.03
 # fastparquet reads wrong numbers where a packed delta is wider than 28 bits.
 _WIDEST_DELTA = 1 << 28
 # How many rows of the first chunk are tried in every encoding.
-_TRIAL_ROWS = 16384
+_TRIAL_ROWS = 8192
+# And how many where that leaves it open.
+_MORE_ROWS = 32768
 
 
 class Encoding(Enum):
@@ -240,10 +242,11 @@ def choose_encodings(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> 
     """Try the encodings on a first chunk of each column and keep the smallest for each.
 
     The first rows tell where one encoding is far ahead. A dictionary pays off late, because values
-    come up again in the rows that follow; so where plain pages lead by less, all rows are tried.
+    come up again in the rows that follow; so where plain pages lead by less, more rows are tried.
     """
     columns = range(len(arrays))
     samples = [array.slice(0, _TRIAL_ROWS) for array in arrays]
+    more = [array.slice(0, _MORE_ROWS) for array in arrays]
 
     def sizes(of: Sequence[pa.Array], wanted: Encoding, chosen: Sequence[int]) -> dict[int, int]:
         found = _sizes(
@@ -260,8 +263,8 @@ def choose_encodings(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> 
         zip(
             close,
             zip(
-                sizes(arrays, Encoding.PLAIN, close).values(),
-                sizes(arrays, Encoding.DICTIONARY, close).values(),
+                sizes(more, Encoding.PLAIN, close).values(),
+                sizes(more, Encoding.DICTIONARY, close).values(),
                 strict=True,
             ),
             strict=True,

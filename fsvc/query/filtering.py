@@ -13,6 +13,7 @@ from fsvc.engine.store import Store
 from fsvc.engine.virtual import VirtualFile, layout
 from fsvc.errors import FsvcError, InvalidUse, UnsupportedData
 from fsvc.query.connection import virtual_relation
+from fsvc.query.interrupts import interruptible
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,9 +50,10 @@ def matching_rows(store: Store, reader: SnapshotReader, snapshot: str, condition
         raise InvalidUse(f"a snapshot with a column {_ROW_NUMBER!r} cannot be filtered")
     content = _Watched(store.objects, layout(reader))
     try:
-        relation = virtual_relation(content, snapshot, row_numbers=True)
-        # In brackets of its own, on lines of its own: whatever it holds, it stays one condition.
-        found = relation.filter(f"(\n{condition}\n)").project(_ROW_NUMBER).fetchnumpy()[_ROW_NUMBER]
+        with interruptible():
+            relation = virtual_relation(content, snapshot, row_numbers=True)
+            # In brackets of its own, on lines of its own: whatever it holds, it stays one condition.
+            found = relation.filter(f"(\n{condition}\n)").project(_ROW_NUMBER).fetchnumpy()[_ROW_NUMBER]
     except duckdb.Error as error:
         if content.failure is not None:
             raise content.failure from error

@@ -60,7 +60,11 @@ class JsonFiles(TextFiles):
         self._types: dict[str, str] = {}
         arrow: dict[str, pa.DataType] = {}
         for name, kind in kinds.items():
-            self._types[name], arrow[name] = _sql_type(kind, name)
+            try:
+                self._types[name], arrow[name] = _sql_type(kind, name)
+            except UnsupportedData as error:
+                shown = ", ".join(str(path) for path in list(self.shown.values())[:3])
+                raise UnsupportedData(f"{shown} cannot be read: {error.message}", hint=error.hint) from None
         _check_names(list(kinds), str(self.shown[self.paths[0]]))
         # Numbers that may lose digits, and texts that may be times, are read as text and classified.
         open_names = [name for name, kind in kinds.items() if kind in _CLASSIFIED]

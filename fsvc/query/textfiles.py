@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from fsvc.errors import UnreadableInput
+from fsvc.query.interrupts import interruptible
 from fsvc.query.texttypes import (
     ARROW_TYPES,
     Finding,
@@ -92,9 +93,10 @@ class TextFiles:
         """
         for path in self.paths:
             try:
-                reader = self.connection.sql(self._query(path)).to_arrow_reader(BATCH_ROWS)
-                for batch in reader:
-                    yield self._typed(batch)
+                with interruptible():
+                    reader = self.connection.sql(self._query(path)).to_arrow_reader(BATCH_ROWS)
+                    for batch in reader:
+                        yield self._typed(batch)
             except self._errors as error:
                 self._refuse(path, error)
 
@@ -111,7 +113,8 @@ class TextFiles:
     def rows_of(self, query: str, path: Path) -> list[tuple[Any, ...]]:
         """The result of a query on a file. Raises UnreadableInput, naming the file."""
         try:
-            rows: list[tuple[Any, ...]] = self.connection.sql(query).fetchall()
+            with interruptible():
+                rows: list[tuple[Any, ...]] = self.connection.sql(query).fetchall()
             return rows
         except self._errors as error:
             self._refuse(path, error)
@@ -146,6 +149,8 @@ class TextFiles:
         where = f"line {place[1]}" if place else "it"
         counts = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
         hint = None
+        if not path.exists():
+            raise UnreadableInput(f"{shown} was removed while it was read") from error
         if counts:
             reason = f"{where} has {counts[2]} value(s) where the header has {counts[1]} name(s)"
         elif "unterminated quote" in text:

@@ -67,6 +67,8 @@ def open_path(path: str | os.PathLike[str], columns: Sequence[str] | None) -> So
     if not isinstance(text, str):
         raise UnreadableInput("a path must be text, not bytes")
     files = _expand(text)
+    for file in files:
+        _check_spelling(str(file))
     stamps = {file: _Stamp.of(file) for file in files}
     kinds = {file: _kind_of(file) for file in files}
     first = files[0]
@@ -93,11 +95,12 @@ class _Stamp:
         try:
             found = path.stat()
         except OSError as error:
-            raise UnreadableInput(f"{path} cannot be read: {error.strerror or error}") from error
+            raise UnreadableInput(f"{path} cannot be read: {_reason(error)}") from error
         if not stat.S_ISREG(found.st_mode):
             raise UnreadableInput(f"{path} is not a file")
         if found.st_size == 0:
             raise UnreadableInput(f"{path} is empty")
+        _start_of(path, 1)  # whether it may be read, before anything begins
         return cls((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
 
     def check(self, path: Path) -> None:
@@ -112,7 +115,18 @@ class _Stamp:
             )
 
 
+def _check_spelling(text: str) -> None:
+    """Raise UnreadableInput for a name that is no text: DuckDB and Arrow could not open it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UnreadableInput(f"the name {text!r} is not in UTF-8", hint="rename the file") from None
+
+
 def _expand(text: str) -> list[Path]:
+    if not text:
+        raise UnreadableInput("a path cannot be empty", hint="'.' is the current directory")
+    _check_spelling(text)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         raise UnreadableInput(f"{text} is not a path of this machine", hint="download it first")
     path = Path(text)
@@ -123,8 +137,12 @@ def _expand(text: str) -> list[Path]:
             return [path]
         if glob.has_magic(text):
             return _matches(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UnreadableInput(f"{text} cannot be read: {_reason(error)}") from error
+    except ValueError as error:
         raise UnreadableInput(f"{text!r} cannot be read: {error}") from error
+    if os.path.islink(path):
+        raise UnreadableInput(f"{text} is a link to {os.readlink(path)}, where nothing can be read")
     raise UnreadableInput(f"{text} does not exist", hint=_neighbour(path))
 
 
@@ -144,7 +162,7 @@ def _folder(path: Path) -> list[Path]:
             _refuse_partition(entry.name, str(path))
             raise UnreadableInput(
                 f"{path} holds a folder, {entry.name}",
-                hint=f"name the files with a glob, such as '{path}/**'",
+                hint=f"name the files with a glob, such as '{path / '**'}'",
             )
     if not entries:
         raise UnreadableInput(f"{path} holds no files")
@@ -188,12 +206,17 @@ def _kind_of(path: Path) -> Kind:
     raise UnreadableInput(f"{path} is of an unknown kind", hint="known suffixes are " + ", ".join(SUFFIXES))
 
 
-def _start_of(path: Path) -> bytes:
+def _start_of(path: Path, size: int = 8) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(8)
+            return file.read(size)
     except OSError as error:
-        raise UnreadableInput(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UnreadableInput(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, in a few words."""
+    return (error.strerror or str(error)).lower()
 
 
 def _open_binary(
