@@ -285,8 +285,10 @@ def test_a_repository_file_is_proven_when_it_is_opened(original: Original) -> No
     for _, data in damaged(original.files[key], chance, 200):
         with pytest.raises(Corruption, match="repository file"):
             Store(stored({**original.files, key: data}))
-    with pytest.raises(NotFound):
+    with pytest.raises(Corruption, match=r"repository\.json is missing"):
         Store(stored({k: v for k, v in original.files.items() if k != key}))
+    with pytest.raises(NotFound):
+        Store(stored({}))
 
 
 def test_a_repository_file_damaged_while_open_is_named(original: Original) -> None:

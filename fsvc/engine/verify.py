@@ -201,8 +201,9 @@ class _Verification:
     def _repository(self) -> None:
         name = REPOSITORY_KEY
         try:
+            self._storage.size(name)
             info = Store(self._storage).info
-        except NotFound:
+        except KeyAbsent:
             self._note("repository", name, "missing", "without it this is no repository")
         except FsvcError as error:
             self._failed("repository", name, error)
