@@ -29,7 +29,7 @@ from fsvc.engine.reading import SnapshotReader, decode_group
 from fsvc.engine.refs import KINDS, RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, commit_key, manifest_key
 from fsvc.engine.writing import default_threads
-from fsvc.errors import Corruption, FsvcError, InvalidUse, KeyAbsent, NotFound
+from fsvc.errors import Corruption, FsvcError, InvalidUse, KeyAbsent
 from fsvc.format import commit as commits
 from fsvc.format import index, names, pack, pages, strictjson
 from fsvc.format import manifest as manifests

@@ -137,17 +137,14 @@ def _variable(array: pa.Array) -> Iterator[Part]:
     lengths = np.diff(offsets).astype(np.int64, copy=False)
     first, last = int(offsets[0]), int(offsets[-1])
     if array.null_count:
-        empty = np.where(array.is_null().to_numpy(zero_copy_only=False), 0, lengths)
-        if int(empty.sum()) != last - first:
-            # Some null slot covers bytes: rebuild without them.
-            yield from _variable(
-                pc.fill_null(
-                    array,
-                    b"" if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type) else "",
-                )
-            )
-            return
-        lengths = empty
+        lengths = np.where(array.is_null().to_numpy(zero_copy_only=False), 0, lengths)
+        total = int(lengths.sum())
+        if total != last - first:
+            # Some null slot covers bytes: take the data without them.
+            text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+            _, offset_buffer, data = pc.fill_null(array, "" if text else b"").buffers()
+            first = int(np.frombuffer(offset_buffer, dtype, 1)[0])
+            last = first + total
     yield np.ascontiguousarray(lengths).view(np.uint8).data
     yield _size(last - first)
     if last > first:
