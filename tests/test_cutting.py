@@ -19,10 +19,10 @@ from fsvc.errors import Corruption, InvalidUse, KeyViolation, UnsupportedData
 from fsvc.format.cutting import (
     CutParameters,
     Cutter,
+    counted_bytes,
     cut_parameters,
     row_bytes,
     row_hashes,
-    total_row_bytes,
     valid_rows,
 )
 
@@ -545,10 +545,30 @@ def test_constant_widths_are_one_number() -> None:
         (pa.list_(pa.float32(), 768), 3072),
     ):
         assert row_bytes(pa.array([None, None], data_type)) == width
-    assert total_row_bytes([pa.array([1]), pa.array([None])]) == 8
-    assert total_row_bytes([]) == 0
-    mixed = total_row_bytes([pa.array([1, 2]), pa.array(["a", "bb"]), pa.array([b"", b"c"])])
-    assert mixed.tolist() == [8 + 9 + 8, 8 + 10 + 9]  # type: ignore[union-attr]
+
+
+def test_only_what_is_beyond_the_estimate_counts() -> None:
+    assert counted_bytes([pa.array([1]), pa.array([None])]) == 0
+    assert counted_bytes([]) == 0
+    assert counted_bytes([pa.array([1, 2]), pa.array(["a" * 24, None]), pa.array([], pa.string())]) == 0
+    texts = counted_bytes([pa.array([1, 2]), pa.array(["a" * 25, "b"]), pa.array([b"", b"c" * 124])])
+    assert texts.tolist() == [1, 100]  # type: ignore[union-attr]
+    lists = counted_bytes([pa.array([[1] * 8, [1] * 10, None], pa.list_(pa.int64()))])
+    assert lists.tolist() == [0, 16, 0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.bool_(), pa.string()])
+def test_an_ordinary_column_more_moves_no_cut(kind: pa.DataType) -> None:
+    rows = 400_000
+    before = [pa.array(np.arange(rows))] + [pa.array(np.zeros(rows))] * 50
+    extra = pa.array(["x"] * rows) if pa.types.is_string(kind) else pa.array(np.zeros(rows)).cast(kind)
+    found = []
+    for columns in (before, [*before, extra]):
+        schema = pa.schema([(f"c{i}", column.type) for i, column in enumerate(columns)])
+        cutter = Cutter(cut_parameters(schema, ("c0",)))
+        found.append(cutter.find(rows, row_hashes(columns[:1]), counted_bytes(columns)))
+    assert found[0] == found[1]
+    assert len(found[0]) > 3
 
 
 def test_types_without_row_bytes_are_refused() -> None:
@@ -616,7 +636,8 @@ def test_keys_that_cannot_be() -> None:
         (pa.struct([("a", pa.list_(pa.int8(), 1024)), ("b", pa.bool_())]), 32_768),
         (pa.list_(pa.dictionary(pa.int8(), pa.int64()), 256), 32_768),
         (pa.binary(1 << 18), 256),
-        (pa.binary(1 << 24), 256),
+        (pa.binary(1 << 22), 16),
+        (pa.binary(1 << 24), 16),
     ],
 )
 def test_rows_per_group_follow_from_the_width(data_type: pa.DataType, mean: int) -> None:
@@ -722,7 +743,7 @@ def test_cuts_are_frozen() -> None:
     column = pa.array(range(1_000_000))
     parameters = cut_parameters(pa.schema([("id", pa.int64())]), ("id",))
     cutter = Cutter(parameters)
-    assert cutter.find(len(column), row_hashes([column]), total_row_bytes([column])) == [
+    assert cutter.find(len(column), row_hashes([column]), counted_bytes([column])) == [
         51_710,
         144_374,
         179_359,

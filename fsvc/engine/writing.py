@@ -27,12 +27,12 @@ from fsvc.format import index, pages
 from fsvc.format import schema as schemas
 from fsvc.format.canonical import Identity, identify
 from fsvc.format.categories import child_path, dictionaries, dictionary_types
-from fsvc.format.cutting import Cutter, cut_parameters
+from fsvc.format.cutting import Cutter, counted_bytes, cut_parameters
 from fsvc.format.extension import ExtendedChunk, extend
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import Encoding
-from fsvc.format.rowvalues import Words, row_hashes, total_row_bytes
+from fsvc.format.rowvalues import Words, row_hashes
 from fsvc.format.stored import comparable, from_stored, stored_field, to_stored
 
 __all__ = ["NewObjects", "Written", "default_threads", "write_snapshot"]
@@ -279,7 +279,7 @@ class _Grouper:
                 hashes = row_hashes([piece[i] for i in self._cut_columns]) if self._cut_columns else None
                 kept = hashes if self._keep_hashes else None
                 hashed = 0
-                for end in cutter.find(rows, hashes, total_row_bytes(piece)):
+                for end in cutter.find(rows, hashes, counted_bytes(piece)):
                     group.hash(kept, hashed, end - position - first)
                     group.take(columns, start, end - position)
                     hashed, start = end - position - first, end - position

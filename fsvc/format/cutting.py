@@ -50,7 +50,7 @@ turn. The empty string has the word 0.
 **Row hash**: ``h = 0``; ``h = fold(h, v)`` for the value word ``v`` of each cut column in order.
 Examples: the int64 0 hashes to ``0xE220A8397B1DCDAF``, the string "abc" to ``0x8A90BC87081B050F``.
 
-**Row bytes**, what a row counts towards the byte limit: the sum, over *all* columns, of
+**Row bytes** of a value, by its type:
 
 ====================================================  =======================================================
 type                                                  bytes of one value
@@ -73,19 +73,23 @@ or binary of any layout, fixed_size_binary, date32, date64, timestamp, decimal);
 that has value words at all; else none. An extension counts as its storage. The *estimated width* of a
 row is the row bytes with the following put in place of what only values say: 32 for a string or
 binary, 8 + 8 times its element for a list or map (the element of a map is key plus value). T is the
-largest power of two from 256 to 65,536 with T times the estimated width at most 67,108,864, or 256 if
+largest power of two from 16 to 65,536 with T times the estimated width at most 67,108,864, or 16 if
 there is none. Then ``minimum = T/2``, ``mask_bits = log2(T/2)``, ``maximum = 2*T`` and ``cap_bytes =
 67,108,864``; groups have T rows in the mean if hashes are evenly spread.
+
+**Counted bytes** of a row: the sum, over *all* columns, of what the value's row bytes are more than the
+column's share of the estimated width, where they are more. Parameters allow for the estimate already; so
+columns of fixed width and short texts count nothing, and cuts stay when such a column is added or dropped.
 
 **Rule.** Rows are taken in order. A boundary falls after a row as soon as, for the group that ends
 with this row, at least one of these holds:
 
 - it has at least ``minimum`` rows, and the low ``mask_bits`` bits of the row's hash are all zero;
-- its row bytes come to at least half of ``cap_bytes``, and the low ``b`` bits of the row's hash are
-  all zero, where the group had r rows when its row bytes first came to that half, and b is the
+- its counted bytes come to at least half of ``cap_bytes``, and the low ``b`` bits of the row's hash are
+  all zero, where the group had r rows when its counted bytes first came to that half, and b is the
   integer part of log2(r) less 3, but at least 0 and at most ``mask_bits``;
 - it has ``maximum`` rows;
-- its row bytes come to at least ``cap_bytes``.
+- its counted bytes come to at least ``cap_bytes``.
 
 The second is what keeps cuts a matter of content where rows are wider than the schema lets expect:
 a group meets 8 to 16 rows in the mean that may end it before it is full. Without cut columns the first
@@ -103,6 +107,7 @@ import numpy as np
 import pyarrow as pa
 
 from fsvc.errors import Corruption, InvalidUse, KeyViolation, UnsupportedData
+from fsvc.format import names
 from fsvc.format.rowvalues import (
     SLOT_BYTES,
     Counts,
@@ -116,17 +121,16 @@ from fsvc.format.rowvalues import (
     is_list_like,
     row_bytes,
     row_hashes,
-    total_row_bytes,
     valid_rows,
 )
 
 __all__ = [
     "CutParameters",
     "Cutter",
+    "counted_bytes",
     "cut_parameters",
     "row_bytes",
     "row_hashes",
-    "total_row_bytes",
     "valid_rows",
 ]
 
@@ -134,7 +138,7 @@ type_ = pa.types
 
 CAP_BYTES = 64 * 1024 * 1024
 LARGEST_MEAN_ROWS = 65_536
-SMALLEST_MEAN_ROWS = 256
+SMALLEST_MEAN_ROWS = 16
 ASSUMED_STRING_BYTES = 32
 ASSUMED_LIST_LENGTH = 8
 
@@ -218,7 +222,11 @@ def _cut_columns(schema: pa.Schema, key: tuple[str, ...]) -> tuple[str, ...]:
             raise InvalidUse(f"the key names column {name!r} twice")
         found = schema.get_all_field_indices(name)
         if not found:
-            raise KeyViolation(f"key column {name!r} is not in the table")
+            near = names.nearest(name, schema.names)
+            raise KeyViolation(
+                f"key column {name!r} is not in the table",
+                hint=f"did you mean {near[0]!r}?" if near else None,
+            )
         if len(found) > 1:
             raise KeyViolation(f"key column {name!r} is in the table {len(found)} times")
         data_type = schema.field(found[0]).type
@@ -267,6 +275,25 @@ def _estimated_bytes(data_type: pa.DataType, column: str) -> int:
     raise UnsupportedData(f"column {column!r} is of type {data_type}, which cannot be cut into row groups")
 
 
+def counted_bytes(columns: Sequence[pa.Array]) -> int | Counts:
+    """What the rows of a batch count towards the limit of bytes, as :meth:`Cutter.find` takes it.
+
+    One number if it is the same for all rows. Raises :class:`UnsupportedData` for types that have no
+    row bytes.
+    """
+    counted: Counts | None = None
+    for column in columns:
+        size = row_bytes(column)
+        if isinstance(size, int) or not len(size):
+            continue
+        assumed = _estimated_bytes(column.type, "")
+        if int(size.max()) <= assumed:
+            continue
+        beyond = np.maximum(size - assumed, 0)
+        counted = beyond if counted is None else counted + beyond
+    return 0 if counted is None else counted
+
+
 # Cutting -----------------------------------------------------------------------------------------
 
 
@@ -290,7 +317,7 @@ class Cutter:
         """The ends of the groups that are completed by the next ``rows`` rows.
 
         ``hashes`` are their row hashes (:func:`row_hashes` of the cut columns), None exactly if there
-        are no cut columns; ``sizes`` are their row bytes (:func:`total_row_bytes` of all columns), one
+        are no cut columns; ``sizes`` are their counted bytes (:func:`counted_bytes` of all columns), one
         number if all rows have the same. An end is the number of rows, counted from the first row of
         the stream, that lie before the boundary; each lies within the rows just fed.
         Raises :class:`InvalidUse` if the arguments do not fit together.

@@ -29,7 +29,6 @@ __all__ = [
     "is_list_like",
     "row_bytes",
     "row_hashes",
-    "total_row_bytes",
     "valid_rows",
 ]
 
@@ -382,24 +381,6 @@ def row_bytes(column: pa.Array) -> int | Counts:
     """
     constant = _constant_bytes(column.type)
     return _varying_bytes(column) if constant is None else constant
-
-
-def total_row_bytes(columns: Sequence[pa.Array]) -> int | Counts:
-    """The sum of :func:`row_bytes` over the columns of a batch, as :meth:`Cutter.find` takes it."""
-    constant = 0
-    varying: Counts | None = None
-    for column in columns:
-        size = row_bytes(column)
-        if isinstance(size, int):
-            constant += size
-        elif varying is None:
-            varying = size
-        else:
-            varying += size
-    if varying is None:
-        return constant
-    varying += constant
-    return varying
 
 
 def _constant_bytes(data_type: pa.DataType) -> int | None:
