@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 # Twice quiet: errors only.
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 
-.PHONY: help test lint format demo docs bench soak clean
+.PHONY: help test test-oldest lint format demo docs bench soak clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test    the test suite (PYTEST_ARGS=... is passed on, WORKERS=$(WORKERS) processes)"
+	@echo "make test-oldest    what ids rest on, with the oldest pyarrow that is supported"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  ruff puts the code into its form"
 	@echo "make demo    the whole story on a small real run"
@@ -23,6 +24,12 @@ help:
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# Ids may not depend on the version of a library: golden vectors, the frozen repository, schemas.
+test-oldest: $(BIN)/python
+	@if [ ! -e $(VENV)-oldest/pyvenv.cfg ]; then $(BIN)/python -m venv $(VENV)-oldest; fi
+	@$(VENV)-oldest/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input install -e '.[dev]' 'pyarrow==25.0.*'
+	@$(VENV)-oldest/bin/python -m pytest tests/test_golden.py tests/test_frozen.py tests/test_schema.py
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "" --timeout 0 --hypothesis-profile soak $(PYTEST_ARGS)

@@ -85,3 +85,16 @@ def test_text_that_is_not_utf8_is_refused_by_column(repo: fsvc.Repository) -> No
     broken = pa.array([b"fine", b"\xff\xfe"]).cast(pa.string(), safe=False)
     with pytest.raises(UnsupportedData, match="'word'.*UTF-8"):
         repo.commit({"bad": pa.table({"word": broken})}, message="bad")
+
+
+def test_zeros_of_either_sign_stay_apart_on_the_way_through_a_file(
+    repo: fsvc.Repository, tmp_path: Path
+) -> None:
+    values = pa.array([0.0, -0.0, 1.5])
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 1], pa.int8()), values)
+    repo.commit({"zeros": pa.table({"x": column})}, message="zeros")
+    snapshot = repo.snapshot("zeros")
+    snapshot.write_parquet(tmp_path / "zeros.parquet")
+    assert fsvc.identify(tmp_path / "zeros.parquet").id == snapshot.id
+    plain = snapshot.to_arrow().column("x").combine_chunks().dictionary_decode()
+    assert [str(value) for value in plain.to_pylist()] == ["0.0", "-0.0", "1.5", "-0.0"]

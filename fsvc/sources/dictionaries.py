@@ -6,34 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsvc.errors import UnsupportedData
+from fsvc.format.stored import comparable, from_stored
 
-__all__ = ["encode", "index_of", "map_entries", "replace_children", "unsliced"]
-
-
-def _lookup_form(values: pa.Array) -> pa.Array:
-    """The same values in a type that pyarrow's hash kernels know (they lack a few types)."""
-    kind = values.type
-    if pa.types.is_string_view(kind):
-        return values.cast(pa.large_string())
-    if pa.types.is_binary_view(kind):
-        return values.cast(pa.large_binary())
-    if pa.types.is_float16(kind):
-        # Bits, not numbers: two NaNs of different payload are different categories.
-        return values.view(pa.uint16())
-    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
-        return values.cast(pa.decimal128(kind.precision, kind.scale))
-    return values
-
-
-def _from_lookup_form(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    if values.type == kind:
-        return values
-    return values.view(kind) if pa.types.is_float16(kind) else values.cast(kind)
-
-
-def index_of(values: pa.Array, categories: pa.Array) -> pa.Array:
-    """The position of each value among the categories (int32), null where it is none of them."""
-    return pc.index_in(_lookup_form(values), value_set=_lookup_form(categories))
+__all__ = ["encode", "map_entries", "replace_children", "unsliced"]
 
 
 def encode(values: pa.Array, kind: pa.DictionaryType, categories: pa.Array | None) -> pa.Array:
@@ -49,11 +24,15 @@ def encode(values: pa.Array, kind: pa.DictionaryType, categories: pa.Array | Non
             type's indices.
     """
     if categories is None:
-        encoded = _lookup_form(values).dictionary_encode()
+        encoded = comparable(values).dictionary_encode()
         indices = encoded.indices
-        categories = _from_lookup_form(encoded.dictionary, kind.value_type)
+        found = encoded.dictionary
+        if pa.types.is_floating(kind.value_type):
+            categories = found.view(kind.value_type)
+        else:
+            categories = from_stored(found, kind.value_type, {}, "")
     else:
-        indices = index_of(values, categories)
+        indices = pc.index_in(comparable(values), value_set=comparable(categories))
         if indices.null_count != values.null_count:
             raise UnsupportedData("a value is not among the categories that the file lists")
     return _assemble(indices, categories, kind)
