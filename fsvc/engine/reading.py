@@ -25,7 +25,13 @@ from fsvc.format.manifest import Manifest
 from fsvc.format.pages import ChunkPages
 from fsvc.format.stored import Categories, from_stored, stored_type
 
-__all__ = ["SnapshotReader", "decode_group", "empty_columns"]
+__all__ = ["SnapshotReader", "decode_groups", "empty_columns"]
+
+
+_RUN_GROUPS = 4
+"""How many groups are decoded at once at the most."""
+_RUN_BYTES = 64 << 20
+"""And how many bytes of pages, before compression, unless a single group has more."""
 
 
 def empty_columns(rows: int) -> pa.RecordBatch:
@@ -115,7 +121,7 @@ class SnapshotReader:
         rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
         named = pa.field("c0", field.type, field.nullable)
         footer = pages.parquet_schema(pa.schema([named]))
-        array = decode_group(footer, rows, [self._objects.read(entry)], [named], what)[0]
+        array = decode_groups(footer, [(rows, [self._objects.read(entry)])], [named], what)[0][0]
         _prove(array, field, identity, what)
         return array
 
@@ -149,37 +155,65 @@ class SnapshotReader:
             ]
             yield pa.RecordBatch.from_arrays(empty, schema=schema)
 
-        def read(group: int) -> pa.RecordBatch:
-            chunks = [self._objects.read(column[group]) for column in entries]
-            stored = decode_group(
-                footer, self.manifest.rows[group], chunks, named, self.place(numbers[0], group)
+        def read(groups: Sequence[int]) -> list[pa.RecordBatch]:
+            stored = decode_groups(
+                footer,
+                [
+                    (self.manifest.rows[group], [self._objects.read(column[group]) for column in entries])
+                    for group in groups
+                ],
+                named,
+                self.place(numbers[0], groups[0]),
             )
-            arrays = []
-            for array, field, number in zip(stored, fields, numbers, strict=True):
-                _prove(array, field, self.manifest.identity(number, group), self.place(number, group))
-                arrays.append(self._restored(array, number, categories))
-            return pa.RecordBatch.from_arrays(arrays, schema=schema)
+            batches = []
+            for group, columns in zip(groups, stored, strict=True):
+                arrays = []
+                for array, field, number in zip(columns, fields, numbers, strict=True):
+                    _prove(array, field, self.manifest.identity(number, group), self.place(number, group))
+                    arrays.append(self._restored(array, number, categories))
+                batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+            return batches
 
         workers = threads or default_threads()
         done, total = 0, self.manifest.num_rows
         with ThreadPoolExecutor(workers, thread_name_prefix="fsvc-read") as pool:
-            running: deque[Future[pa.RecordBatch]] = deque()
+            running: deque[Future[list[pa.RecordBatch]]] = deque()
             try:
-                for group in range(len(self.manifest.rows)):
-                    running.append(pool.submit(read, group))
-                    if len(running) > workers:
-                        batch = running.popleft().result()
+                for groups in self._runs(entries, workers):
+                    running.append(pool.submit(read, groups))
+                    while len(running) > workers:
+                        for batch in running.popleft().result():
+                            done += batch.num_rows
+                            progress(name, done, total)
+                            yield batch
+                while running:
+                    for batch in running.popleft().result():
                         done += batch.num_rows
                         progress(name, done, total)
                         yield batch
-                while running:
-                    batch = running.popleft().result()
-                    done += batch.num_rows
-                    progress(name, done, total)
-                    yield batch
             finally:
                 for future in running:
                     future.cancel()
+
+    def _runs(self, entries: Sequence[Sequence[Entry]], workers: int) -> Iterator[list[int]]:
+        """The groups in runs that are decoded at once: a few small ones, or a large one alone.
+
+        Long runs have larger buffers, but the threads should end together: a short table is read
+        group by group.
+        """
+        groups = len(self.manifest.rows)
+        most = min(_RUN_GROUPS, max(1, groups // (4 * workers)))
+        run: list[int] = []
+        size = 0
+        for group in range(groups):
+            wanted = sum(leaf.uncompressed for column in entries for leaf in unpack_meta(column[group].meta))
+            if run and (len(run) == most or size + wanted > _RUN_BYTES):
+                yield run
+                run, size = [], 0
+            run.append(group)
+            size += wanted
+        if run:
+            yield run
 
     def _restored(self, array: pa.Array, number: int, categories: Categories) -> pa.Array:
         field = self.manifest.schema.field(number)
@@ -199,15 +233,18 @@ class SnapshotReader:
         return pa.Table.from_batches(batches, schema)
 
 
-def decode_group(
-    schema: FileSchema, rows: int, chunks: Sequence[ChunkPages], fields: Sequence[pa.Field], what: str
-) -> list[pa.Array]:
-    """The columns of one row group in stored form, as :func:`fsvc.format.pages.decode` gives them.
+def decode_groups(
+    schema: FileSchema,
+    groups: Sequence[tuple[int, Sequence[ChunkPages]]],
+    fields: Sequence[pa.Field],
+    what: str,
+) -> list[list[pa.Array]]:
+    """The columns of row groups in stored form, as :func:`fsvc.format.pages.decode` gives them.
 
     Raises Corruption naming ``what`` where the pages are none: a forged index can say anything.
     """
     try:
-        return pages.decode(schema, [(rows, chunks)], fields)[0]
+        return pages.decode(schema, groups, fields)
     except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
         raise Corruption(f"{what}: what is stored cannot be decoded: {error}") from error
 

@@ -25,7 +25,7 @@ from fsvc.engine.catalogue import Catalogue, Positions
 from fsvc.engine.history import short
 from fsvc.engine.objects import checked, pack_key
 from fsvc.engine.progress import Progress, silent
-from fsvc.engine.reading import SnapshotReader, decode_group
+from fsvc.engine.reading import SnapshotReader, decode_groups
 from fsvc.engine.refs import KINDS, RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, commit_key, manifest_key
 from fsvc.engine.writing import default_threads
@@ -686,7 +686,7 @@ class _Verification:
                 rows = sum(leaf.num_values for leaf in chunk.leaves[:1])
             named = pa.field("c0", kept.type, kept.nullable)
             schema = pages.parquet_schema(pa.schema([named]))
-            array = decode_group(schema, rows, [chunk], [named], "it")[0]
+            array = decode_groups(schema, [(rows, [chunk])], [named], "it")[0][0]
             if identify(array, named) != identity:
                 return "its digest does not match what it holds"
             return wrong_statistics(chunk.leaves, array)
