@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
 
@@ -21,16 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["checkout"]
 
-_SUFFIXES = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".csv": "csv",
-    ".tsv": "csv",
-}
+Format: TypeAlias = Literal["parquet", "arrow", "csv"]
+"""What a table is written as."""
 
 
 @command(
@@ -57,7 +49,7 @@ def checkout(
     context: Context,
     what: str | None,
     target: str | None,
-    kind: Literal["parquet", "arrow", "csv"] | None,
+    kind: Format | None,
     columns: tuple[str, ...] | None,
     where: str | None,
     force: bool,
@@ -103,7 +95,7 @@ def _checkout_one(
     context: Context,
     snapshot: Snapshot,
     target: str | None,
-    kind: Literal["parquet", "arrow", "csv"] | None,
+    kind: Format | None,
     columns: tuple[str, ...] | None,
     where: str | None,
     *,
@@ -147,23 +139,21 @@ def _checkout_one(
     )
 
 
-def _destination(
-    snapshot: Snapshot, target: str | None, kind: Literal["parquet", "arrow", "csv"] | None
-) -> tuple[Path, Literal["parquet", "arrow", "csv"]]:
+def _destination(snapshot: Snapshot, target: str | None, kind: Format | None) -> tuple[Path, Format]:
     """Where to write, and in which format: the one given, else the suffix's, else Parquet."""
+    from fsvc.sources.paths import SUFFIXES
+
     if target == "-":
         raise InvalidUse("a table cannot be written to standard output", hint="name a file with -o")
     path = Path(target) if target is not None else Path()
     if target is None or path.is_dir():
         return path / f"{snapshot.name}.{kind or 'parquet'}", kind or "parquet"
-    meant = _SUFFIXES.get(path.suffix.lower())
-    if kind is None and meant is None and path.suffix:
+    meant = SUFFIXES.get(path.suffix.lower())
+    if kind is None and meant in (None, "json") and path.suffix:
         raise InvalidUse(
             f"{path.suffix!r} is no suffix that says a format", hint="--format parquet, arrow or csv does"
         )
-    chosen: Literal["parquet", "arrow", "csv"] = kind or (
-        "csv" if meant == "csv" else "arrow" if meant == "arrow" else "parquet"
-    )
+    chosen: Format = kind or ("csv" if meant == "csv" else "arrow" if meant == "arrow" else "parquet")
     return path, chosen
 
 

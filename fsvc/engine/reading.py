@@ -203,6 +203,9 @@ class SnapshotReader:
         """
         groups = len(self.manifest.rows)
         most = min(_RUN_GROUPS, max(1, groups // (4 * workers)))
+        if most == 1:
+            yield from ([group] for group in range(groups))
+            return
         run: list[int] = []
         size = 0
         for group in range(groups):
