@@ -73,6 +73,30 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
+class Interrupts:
+    """What SIGINT does: as in every Python program, and remembered.
+
+    An interrupt that falls into a weak reference's callback or a finaliser never reaches the program: Python
+    prints it and goes on. The commit then goes on as well, and the interrupt is acknowledged after it.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, *_: object) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def acknowledge(self) -> None:
+        """Say so if one has come since the last time."""
+        if self._came:
+            self._came = False
+            say("interrupted")
+
+
+interrupts = Interrupts()
+
+
 def run(task: Task) -> None:
     repository = opened(
         LocalStorage(task.repository, system=Suicidal(task.kill_at) if task.kill_at else None)
@@ -81,12 +105,9 @@ def run(task: Task) -> None:
         make_refs(repository, task.names)
         return
     numbers = iter(range(task.commits))
-    interrupted = False
     while True:
         try:
-            if interrupted:  # said here, where the next interrupt may come
-                interrupted = False
-                say("interrupted")
+            interrupts.acknowledge()
             for number in numbers:
                 mark = f"{task.me}.{number}"
                 names = task.names if task.together else (task.names[number % len(task.names)],)
@@ -94,9 +115,10 @@ def run(task: Task) -> None:
                     say("committed", commit(repository, names, mark, number), mark)
                 except ConflictError as error:
                     say("conflict", error.ours, error.theirs)
+                interrupts.acknowledge()
             return
         except KeyboardInterrupt:
-            interrupted = True
+            pass  # acknowledged at the beginning of the loop, where the next one may come
 
 
 def commit(repository: Repository, names: tuple[str, ...], mark: str, value: int) -> str:
@@ -200,7 +222,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             try:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+                signal.signal(signal.SIGINT, interrupts)
                 run(task)
             except BaseException as error:  # noqa: BLE001 - said, and then the process is gone
                 say("failed", type(error).__name__, str(error).replace("\n", " "))
