@@ -48,7 +48,10 @@ class JsonFiles(TextFiles):
         for path in self.paths:
             function = f"read_json_objects({quote_text(exact_pattern(path))}, {self._options(path)})"
             ((found,),) = self.rows_of(f"SELECT json_group_structure(json) FROM {function}", path)
-            structure = json.loads(found) if found is not None else {}
+            try:
+                structure = json.loads(found) if found is not None else {}
+            except RecursionError as error:  # DuckDB's own limit may be higher than Python's
+                self._refuse(path, error)
             if not isinstance(structure, dict):
                 raise UnreadableInput(
                     f"{self.shown[path]} cannot be read: its values are not all objects with names"

@@ -156,10 +156,10 @@ class TextFiles:
         elif "unterminated quote" in text:
             reason = f"{where} begins a quoted value that does not end as it should"
             hint = 'a quote inside a quoted value is written twice: ""'
-        elif "unicode" in text or "UTF-8" in text:
-            reason, hint = f"{where} is not in UTF-8", "convert the file to UTF-8 first"
         elif "recursion depth" in text:
             reason = "its values are nested too deeply"
+        elif "unicode" in text or "UTF-8" in text:
+            reason, hint = f"{where} is not in UTF-8", "convert the file to UTF-8 first"
         elif "invalid state" in text:
             reason = "it mixes line endings, or its quotes do not pair"
         elif "Maximum line size" in text or "maximum_object_size" in text:
