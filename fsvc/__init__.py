@@ -14,6 +14,7 @@ from fsvc import errors
 from fsvc.errors import FsvcError
 
 if TYPE_CHECKING:
+    from fsvc.client import FeatureStoreClient
     from fsvc.repository import Repository, identify, init
     from fsvc.repository import open_repository as open  # noqa: A004 - fsvc.open() is the public name
     from fsvc.snapshot import Commit, Snapshot
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Commit",
+    "FeatureStoreClient",
     "FsvcError",
     "Repository",
     "Snapshot",
@@ -35,6 +37,7 @@ __all__ = [
 # Loaded when first used: importing fsvc alone stays light.
 _HOMES = {
     "Commit": ("fsvc.snapshot", "Commit"),
+    "FeatureStoreClient": ("fsvc.client", "FeatureStoreClient"),
     "Repository": ("fsvc.repository", "Repository"),
     "Snapshot": ("fsvc.snapshot", "Snapshot"),
     "identify": ("fsvc.repository", "identify"),

@@ -15,14 +15,18 @@ __all__ = [
     "ConflictError",
     "Corruption",
     "FsvcError",
+    "FsvcWarning",
     "InvalidName",
     "InvalidRevision",
     "InvalidUse",
     "KeyAbsent",
     "KeyExists",
     "KeyViolation",
+    "NoLineage",
     "NotFound",
+    "SkewError",
     "StorageError",
+    "TrackingError",
     "UnknownFormat",
     "UnreadableInput",
     "UnsupportedData",
@@ -77,6 +81,18 @@ class NotFound(FsvcError, LookupError):
     """A repository, feature set, revision or column does not exist."""
 
 
+class NoLineage(NotFound):
+    """A model does not say which data it was trained on."""
+
+
+class SkewError(FsvcError):
+    """Features are not of the form that a model was trained with; the message names the columns."""
+
+
+class TrackingError(FsvcError):
+    """MLflow's tracking server or registry cannot be reached, or refused."""
+
+
 class Conflict(FsvcError):
     """Something else is already there, or was changed meanwhile."""
 
@@ -119,3 +135,7 @@ class CommitUnknown(StorageError):
 
     Read the branch again: the commit is there, or it can be made again.
     """
+
+
+class FsvcWarning(UserWarning):
+    """Something that was done, but not quite as the caller may think: a sentence for people."""

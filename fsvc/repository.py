@@ -24,6 +24,7 @@ from fsvc.storage.system import TEMPORARY_PREFIX
 if TYPE_CHECKING:
     # Loaded when needed: looking at history should not wait for numpy and pyarrow.
     from fsvc.engine.committing import CommitDraft
+    from fsvc.engine.pins import Pin
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
@@ -240,7 +241,7 @@ class Repository:
         """The commit that a revision names; without one, the head of the current branch."""
         parsed = _parse(revision)
         found = history.resolve(self._store, parsed, branch=self.current_branch, feature_set=feature_set)
-        return Commit(self._store, found.commit, found.record)
+        return Commit(self._store, found.commit, found.record, ref=found.ref)
 
     def snapshot(self, address: str) -> Snapshot:
         """The snapshot at ``NAME`` or ``NAME@REVISION`` (or a ``fsvc://`` address of one)."""
@@ -359,6 +360,12 @@ class Repository:
         self._store.refs.append(
             kind, name, expected, commit, author=author or self.author, reason=reason, time=timestamp()
         )
+
+    def pins(self) -> list[Pin]:
+        """What keeps the data of models alive: a pin for each commit that a logged model stands on."""
+        from fsvc.engine.pins import list_pins
+
+        return list_pins(self._store)
 
     def reflog(self, name: str | None = None, *, kind: str | None = None) -> list[RefEntry]:
         """Every move of a branch (or of a tag), newest first; the current branch unless told."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fsvc.engine import reads
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.replacing import replacing
 from fsvc.engine.store import Store
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fsvc.engine.reading import SnapshotReader
     from fsvc.engine.summary import ColumnSummary
     from fsvc.format.manifest import Manifest
+    from fsvc.format.reference import Reference
 
 __all__ = ["Commit", "Snapshot"]
 
@@ -27,14 +29,24 @@ __all__ = ["Commit", "Snapshot"]
 class Commit:
     """A commit: named snapshots, and who made it, when and why. Equal if the ids are.
 
-    ``created`` is False on what :meth:`Repository.commit` returns when nothing had changed.
+    ``created`` is False on what :meth:`Repository.commit` returns when nothing had changed. ``ref`` is the
+    branch or tag that it was found by, None where it was found by its id or by steps.
     """
 
-    def __init__(self, store: Store, commit: str, record: CommitRecord, *, created: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        commit: str,
+        record: CommitRecord,
+        *,
+        created: bool = True,
+        ref: str | None = None,
+    ) -> None:
         self._store = store
         self.id = commit
         self.record = record
         self.created = created
+        self.ref = ref
 
     def __repr__(self) -> str:
         return f"<Commit {self.id[:12]} {self.message.splitlines()[0] if self.message else ''!r}>"
@@ -102,25 +114,78 @@ class Snapshot:
     :attr:`uri`, are checked: every object's checksum is verified before a byte is handed out.
     """
 
-    def __init__(self, store: Store, commit: Commit, name: str, value: SetVersion) -> None:
+    def __init__(
+        self,
+        store: Store,
+        commit: Commit,
+        name: str,
+        value: SetVersion,
+        columns: tuple[str, ...] | None = None,
+    ) -> None:
         self._store = store
         self._value = value
         self.commit = commit
         self.name = name
+        self.columns = columns
         self._reader: SnapshotReader | None = None
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.name}@v{self.version} {self.id[:12]}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Snapshot) and (other.id, other.name, other.commit) == (
+        return isinstance(other, Snapshot) and (other.id, other.name, other.commit, other.columns) == (
             self.id,
             self.name,
             self.commit,
+            self.columns,
         )
 
     def __hash__(self) -> int:
-        return hash((self.id, self.name, self.commit))
+        return hash((self.id, self.name, self.commit, self.columns))
+
+    def select(self, columns: Sequence[str]) -> Snapshot:
+        """The same snapshot, of which these columns are read unless others are asked for.
+
+        It is the same version with the same id: a selection says what is used, and a model that is logged
+        with it remembers that. Raises NotFound for a column that is not there.
+        """
+        chosen = tuple(columns)
+        self.reader.column_numbers(chosen)
+        return Snapshot(self._store, self.commit, self.name, self._value, chosen)
+
+    @property
+    def reference(self) -> Reference:
+        """What names this snapshot for ever: for a model's metadata, a report, an audit."""
+        from fsvc.format.reference import Reference
+
+        return Reference(
+            self._store.info.project,
+            self.name,
+            self.commit.id,
+            self.id,
+            self.version,
+            self.commit.ref,
+            self.num_rows,
+            self.columns,
+        )
+
+    @property
+    def store(self) -> Store:
+        """The engine's view of the repository that holds it."""
+        return self._store
+
+    def prove(self, *, progress: Progress = silent) -> None:
+        """Decode every chunk (of the selected columns) and compare its digest. Raises Corruption."""
+        for _ in self.to_batches(progress=progress):
+            pass
+
+    def _chosen(self, columns: Sequence[str] | None) -> Sequence[str] | None:
+        """The columns that a call reads, None for all; whoever listens is told of it."""
+        wanted = self.columns if columns is None else columns
+        if wanted is not None:
+            self.reader.column_numbers(wanted)  # what is refused was not read
+        reads.reading(self._store, self.commit.record, self.name, wanted)
+        return wanted
 
     @property
     def id(self) -> str:
@@ -148,8 +213,10 @@ class Snapshot:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema, in normal form."""
-        return self.manifest.schema
+        """The Arrow schema, in normal form; of the selected columns where there is a selection."""
+        if self.columns is None:
+            return self.manifest.schema
+        return self.reader.schema(self.reader.column_numbers(self.columns))
 
     @property
     def num_rows(self) -> int:
@@ -170,11 +237,11 @@ class Snapshot:
         self, columns: Sequence[str] | None = None, *, progress: Progress = silent
     ) -> Iterator[pa.RecordBatch]:
         """The rows as record batches, one per row group, in order; memory holds a few groups."""
-        return self.reader.batches(columns, progress=progress)
+        return self.reader.batches(self._chosen(columns), progress=progress)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, progress: Progress = silent) -> pa.Table:
         """The whole table, or some columns in the order given."""
-        return self.reader.table(columns, progress=progress)
+        return self.reader.table(self._chosen(columns), progress=progress)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The Arrow stream protocol: anything that takes Arrow data takes a snapshot."""
@@ -201,10 +268,16 @@ class Snapshot:
         return frame
 
     def relation(self) -> duckdb.DuckDBPyRelation:
-        """A DuckDB relation over the snapshot as a virtual Parquet file, on a connection of its own."""
+        """A DuckDB relation over the snapshot (its selected columns), on a connection of its own."""
         from fsvc.query.connection import snapshot_relation
 
-        return snapshot_relation(self._store, self.reader, self.id)
+        self._chosen(None)
+        relation = snapshot_relation(self._store, self.reader, self.id)
+        if self.columns is None:
+            return relation
+        import duckdb
+
+        return relation.select(*map(duckdb.ColumnExpression, self.columns))
 
     def column_summaries(self) -> list[ColumnSummary]:
         """What is known of every column without reading values: type, digest, size, statistics."""
@@ -223,8 +296,9 @@ class Snapshot:
         """
         from fsvc.query.filtering import matching_rows, only_rows
 
+        columns = self._chosen(columns)
         rows = matching_rows(self._store, self.reader, self.id, condition)
-        return only_rows(self.to_batches(columns, progress=progress), rows)
+        return only_rows(self.reader.batches(columns, progress=progress), rows)
 
     def write_parquet(
         self,
@@ -247,7 +321,7 @@ class Snapshot:
 
             write_parquet(path, *self._decoded(columns, progress, where))
             return
-        placed = layout(self.reader, columns, gap=0)
+        placed = layout(self.reader, self._chosen(columns), gap=0)
         done = 0
         with replacing(path) as partial, partial.open("xb") as file:
             for part in compact_parts(self._store.objects, placed):
@@ -297,7 +371,8 @@ class Snapshot:
     def _decoded(
         self, columns: Sequence[str] | None, progress: Progress, where: str | None
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        schema = self.reader.schema(self.reader.column_numbers(columns))
+        wanted = self.columns if columns is None else columns
+        schema = self.reader.schema(self.reader.column_numbers(wanted))
         if where is not None:
             return schema, self.batches_where(where, columns, progress=progress)
         return schema, self.to_batches(columns, progress=progress)

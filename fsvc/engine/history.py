@@ -59,7 +59,9 @@ def resolve(store: Store, revision: Revision, *, branch: str, feature_set: str |
     if revision.version is not None:
         if revision.time is not None:
             raise InvalidRevision(f"{revision} has both a version and a time")
-        commit, ref = _version(store, feature_set, revision.version, branch), None
+        commit: str
+        ref: str | None
+        commit, ref = _version(store, feature_set, revision.version, branch), DEFAULT_BRANCH
     elif revision.base == "":
         commit, ref = _named(store, "heads", branch, revision.time), branch
     else:

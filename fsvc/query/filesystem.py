@@ -21,7 +21,7 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from fsvc.engine import history, locate
+from fsvc.engine import history, locate, reads
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
 from fsvc.engine.virtual import VirtualFile, layout
@@ -36,10 +36,14 @@ _SUFFIX = ".parquet"
 
 @dataclass(eq=False)
 class Served:
-    """What a path names while somebody has it open: the file's content, and the commit's time."""
+    """What a path names while somebody has it open: the file's content, and the commit's time.
+
+    ``origin`` is the commit and the feature set, where opening the path counts as reading them.
+    """
 
     content: VirtualFile
     modified: datetime
+    origin: tuple[Store, CommitRecord, str] | None = None
 
 
 class SnapshotFile(io.RawIOBase):
@@ -152,7 +156,8 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
             return held
         store, name, record = self._resolved(path)
         reader = SnapshotReader(store.objects, store.manifest(record.feature_sets[name].snapshot))
-        served = Served(VirtualFile(store.objects, layout(reader)), datetime.fromisoformat(record.time))
+        content = VirtualFile(store.objects, layout(reader))
+        served = Served(content, datetime.fromisoformat(record.time), (store, record, name))
         with self._lock:
             return self._open_files.setdefault(path, served)
 
@@ -160,7 +165,10 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         if mode not in ("rb", "r"):
             raise OSError("snapshots are read-only")
         path = self._strip_protocol(path)
-        return SnapshotFile(path, self._serve(path))
+        served = self._serve(path)
+        if served.origin is not None:
+            reads.reading(*served.origin, None)
+        return SnapshotFile(path, served)
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> SnapshotFile:
         """Open a snapshot for reading."""
