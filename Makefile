@@ -3,16 +3,23 @@
 VENV    ?= .venv
 WORKERS ?= 2
 PYTEST_ARGS ?=
+# What is run beside MLflow: its own tests, and what ids rest on, with the pyarrow that it allows.
+MLFLOW_TESTS := tests/mlflow tests/test_golden.py tests/test_frozen.py tests/test_schema.py
 
 BIN := $(VENV)/bin
+# MLflow holds pyarrow back, so what needs it lives apart; and so ids are tested with both pyarrows.
+MLFLOW_BIN := $(VENV)-mlflow/bin
 # Twice quiet: errors only.
-PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
+QUIET := python -m pip --quiet --quiet --disable-pip-version-check --no-input
+PIP := $(BIN)/$(QUIET)
 
-.PHONY: help test test-oldest lint format demo docs bench soak clean
+.PHONY: help test test-mlflow test-oldest test-oldest-mlflow lint format demo docs bench soak clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make test    the test suite (PYTEST_ARGS=... is passed on, WORKERS=$(WORKERS) processes)"
+	@echo "make test-mlflow    the part of the suite that needs MLflow"
+	@echo "make test-oldest-mlflow    that part with the oldest MLflow that is supported"
 	@echo "make test-oldest    what ids rest on, with the oldest pyarrow that is supported"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  ruff puts the code into its form"
@@ -22,29 +29,35 @@ help:
 	@echo "make soak    the suite in its long forms: hours, not minutes"
 	@echo "make clean   remove $(VENV) and caches"
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev test-mlflow
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
+test-mlflow: $(VENV)-mlflow/.dev
+	@$(MLFLOW_BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(MLFLOW_TESTS)
+
+test-oldest-mlflow: $(VENV)-oldest-mlflow/bin/python
+	@$(VENV)-oldest-mlflow/bin/$(QUIET) install -e '.[dev-mlflow]' 'mlflow==3.15.*'
+	@$(VENV)-oldest-mlflow/bin/python -m pytest -n $(WORKERS) $(MLFLOW_TESTS)
+
 # Ids may not depend on the version of a library: golden vectors, the frozen repository, schemas.
-test-oldest: $(BIN)/python
-	@if [ ! -e $(VENV)-oldest/pyvenv.cfg ]; then $(BIN)/python -m venv $(VENV)-oldest; fi
-	@$(VENV)-oldest/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input install -e '.[dev]' 'pyarrow==25.0.*'
+test-oldest: $(VENV)-oldest/bin/python
+	@$(VENV)-oldest/bin/$(QUIET) install -e '.[dev]' 'pyarrow==25.0.*'
 	@$(VENV)-oldest/bin/python -m pytest tests/test_golden.py tests/test_frozen.py tests/test_schema.py
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "" --timeout 0 --hypothesis-profile soak $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev
-	@$(BIN)/ruff check fsvc tests docs $(wildcard benchmarks)
-	@$(BIN)/ruff format --check --quiet --diff fsvc tests docs $(wildcard benchmarks)
-	@$(BIN)/mypy fsvc docs $(wildcard benchmarks)
+lint: $(VENV)-mlflow/.dev
+	@$(MLFLOW_BIN)/ruff check fsvc tests docs $(wildcard benchmarks)
+	@$(MLFLOW_BIN)/ruff format --check --quiet --diff fsvc tests docs $(wildcard benchmarks)
+	@$(MLFLOW_BIN)/mypy fsvc docs $(wildcard benchmarks)
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix-only --quiet fsvc tests docs $(wildcard benchmarks)
 	@$(BIN)/ruff format --quiet fsvc tests docs $(wildcard benchmarks)
 
-demo: $(VENV)/.demo
-	@$(BIN)/fsvc demo
+demo: $(VENV)-mlflow/.demo
+	@$(MLFLOW_BIN)/fsvc demo
 
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/generate_cli.py
@@ -53,16 +66,29 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
-	@if [ -e $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
+	@for venv in $(VENV) $(VENV)-mlflow $(VENV)-oldest $(VENV)-oldest-mlflow; do \
+		if [ -e $$venv/pyvenv.cfg ]; then rm -rf $$venv; fi; \
+	done
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@$(PIP) install -e '.[dev]'
 	@touch $@
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	@$(PIP) install -e '.[demo]'
+$(VENV)-mlflow/.dev: pyproject.toml | $(MLFLOW_BIN)/python
+	@$(MLFLOW_BIN)/$(QUIET) install -e '.[dev-mlflow]'
 	@touch $@
+
+$(VENV)-mlflow/.demo: pyproject.toml | $(MLFLOW_BIN)/python
+	@$(MLFLOW_BIN)/$(QUIET) install -e '.[demo]'
+	@touch $@
+
+# Environments beside the first one, made with its Python.
+$(VENV)-%/bin/python: | $(BIN)/python
+	@$(BIN)/python -m venv $(VENV)-$* 2>/dev/null || { \
+		$(BIN)/python -m venv --without-pip $(VENV)-$*; \
+		$(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --python $@ install pip; \
+	}
 
 # The first Python that runs and is new enough; a name on the PATH alone says nothing (version managers put names
 # there for versions that are not installed). Without ensurepip, which some distributions leave out, the outer pip

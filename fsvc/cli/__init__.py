@@ -23,6 +23,12 @@ COMMANDS: dict[str, Entry] = {
     "ls": Entry("Look", "fsvc.cli.ls:ls", "List the feature sets at a revision."),
     "head": Entry("Look", "fsvc.cli.head:head", "Print the first rows of a snapshot."),
     "hash": Entry("Look", "fsvc.cli.hash:identity", "Print the identity that a commit would give a file."),
+    "restore": Entry(
+        "Models", "fsvc.cli.restore:restore", "Write the data a model was trained on, proven bit for bit."
+    ),
+    "lineage": Entry("Models", "fsvc.cli.lineage:lineage", "Show what a model was trained on."),
+    "models": Entry("Models", "fsvc.cli.models:models", "List the models that were trained on a revision."),
+    "pins": Entry("Models", "fsvc.cli.pins:pins", "List what keeps the data of models alive."),
     "branch": Entry("Refs", "fsvc.cli.branch:branch", "List, make or delete branches."),
     "tag": Entry("Refs", "fsvc.cli.tag:tag", "List, make or delete tags."),
     "reflog": Entry("Refs", "fsvc.cli.reflog:reflog", "List the moves of a branch or tag."),
@@ -47,6 +53,7 @@ Environment:
   FSVC_REPOSITORY  the repository, as --repo
   FSVC_AUTHOR      who signs commits: "Name <email>"
   FSVC_DATE        the time of commits, in ISO 8601 with a zone
+  MLFLOW_TRACKING_URI  where models are, for the commands on models
   FSVC_DEBUG       set to anything, errors come with a traceback
   NO_COLOR         set to anything, no colours
 

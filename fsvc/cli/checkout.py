@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fsvc.engine.progress import Progress
     from fsvc.snapshot import Snapshot
 
-__all__ = ["checkout"]
+__all__ = ["Format", "checkout", "destination", "write"]
 
 Format: TypeAlias = Literal["parquet", "arrow", "csv"]
 """What a table is written as."""
@@ -101,7 +101,7 @@ def _checkout_one(
     *,
     force: bool,
 ) -> None:
-    path, kind = _destination(snapshot, target, kind)
+    path, kind = destination(snapshot, target, kind)
     whole = columns is None and where is None
     same = False
     with context.progress("writing") as progress:
@@ -110,7 +110,7 @@ def _checkout_one(
             if not same:
                 raise Conflict(f"{path} is there and holds something else", hint="--force overwrites it")
         if not same:
-            _write(snapshot, path, kind, columns, where, progress)
+            write(snapshot, path, kind, columns, where, progress)
     workspace = context.find_workspace()
     if whole and target is None and workspace is not None:
         relative = workspace.relative(path)
@@ -139,7 +139,7 @@ def _checkout_one(
     )
 
 
-def _destination(snapshot: Snapshot, target: str | None, kind: Format | None) -> tuple[Path, Format]:
+def destination(snapshot: Snapshot, target: str | None, kind: Format | None) -> tuple[Path, Format]:
     """Where to write, and in which format: the one given, else the suffix's, else Parquet."""
     from fsvc.sources.paths import SUFFIXES
 
@@ -167,7 +167,7 @@ def _holds(path: Path, snapshot: Snapshot, progress: Progress) -> bool:
         return False
 
 
-def _write(
+def write(
     snapshot: Snapshot,
     path: Path,
     kind: str,
@@ -175,6 +175,7 @@ def _write(
     where: str | None,
     progress: Progress,
 ) -> None:
+    """Write a snapshot to a file. Raises InvalidUse where the directory is not there."""
     if not path.parent.is_dir():
         raise InvalidUse(f"there is no directory {path.parent}", hint=f"mkdir -p {path.parent}")
     if kind == "csv":

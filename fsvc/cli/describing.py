@@ -37,24 +37,31 @@ def first_line(message: str) -> str:
 
 
 def refs_by_commit(repository: Repository) -> dict[str, list[tuple[str, str]]]:
-    """The refs at each commit: pairs of ``branch`` or ``tag`` and the name, the current branch first."""
+    """What points at each commit: pairs of ``branch``, ``tag`` or ``model`` and the name.
+
+    The current branch comes first. A model is named once, whatever it has the commit for.
+    """
     found: dict[str, list[tuple[str, str]]] = {}
     current = repository.current_branch
     for name, commit in sorted(repository.branches().items(), key=lambda item: (item[0] != current, item[0])):
         found.setdefault(commit, []).append(("branch", name))
     for name, commit in sorted(repository.tags().items()):
         found.setdefault(commit, []).append(("tag", name))
+    for pin in repository.pins():
+        model = pin.label or pin.model
+        if model and ("model", model) not in found.get(pin.commit, ()):
+            found.setdefault(pin.commit, []).append(("model", model))
     return found
 
 
 def decorations(out: Output, refs: Sequence[tuple[str, str]]) -> str:
-    """The refs of a commit as in ``(main, tag v1.0)``; empty where there are none."""
+    """The refs of a commit as in ``(main, tag v1.0, model churn)``; empty where there are none."""
     if not refs:
         return Shown("")
     names = [
         out.styled(name, fg="green", bold=True)
         if kind == "branch"
-        else out.styled(f"tag {name}", fg="yellow")
+        else out.styled(f"{kind} {name}", fg="yellow" if kind == "tag" else "magenta")
         for kind, name in refs
     ]
     return Shown("(" + ", ".join(names) + ")")
@@ -114,6 +121,7 @@ def commit_document(commit: Commit, refs: Sequence[tuple[str, str]] = ()) -> dic
         "metadata": dict(commit.metadata),
         "branches": [name for kind, name in refs if kind == "branch"],
         "tags": [name for kind, name in refs if kind == "tag"],
+        "models": [name for kind, name in refs if kind == "model"],
         "versions": dict(sorted(commit.versions.items())),
         "changes": {name: dict(change) for name, change in sorted(commit.changes.items())},
     }

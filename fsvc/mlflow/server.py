@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from fsvc.errors import FsvcError, NotFound, TrackingError
 
-__all__ = ["asking", "client", "fingerprint", "without_secrets"]
+__all__ = ["asking", "client", "fingerprint", "use_server", "without_secrets"]
 
 _CREDENTIALS = re.compile(r"://[^/@\s]*@")
 _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s'\")]*")
@@ -36,6 +36,12 @@ _UNREACHABLE = re.compile(
 def client() -> mlflow.MlflowClient:
     """A client of the tracking server and registry that MLflow is set to."""
     return mlflow.MlflowClient()
+
+
+def use_server(uri: str) -> None:
+    """Set MLflow to a tracking server, which is its registry too."""
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
 
 
 def fingerprint() -> str:

@@ -199,8 +199,8 @@ def _wrap() -> None:
             chosen = trackers[-1]
         return chosen._log(run_id, options, plain) if chosen is not None else plain(**options)
 
-    Model.log = classmethod(log)  # type: ignore[method-assign]
+    type.__setattr__(Model, "log", classmethod(log))
 
 
 def _unwrap() -> None:
-    Model.log = _original  # type: ignore[method-assign]
+    type.__setattr__(Model, "log", _original)

@@ -48,7 +48,8 @@ def test_log_of_a_feature_set_begins_where_it_is_told(history):
 def test_log_documents_say_everything(history):
     newest = history("log", "--json").document["commits"][0]
     assert set(newest) == {
-        "id", "parents", "author", "time", "message", "metadata", "branches", "tags", "versions", "changes",
+        "id", "parents", "author", "time", "message", "metadata", "branches", "tags", "models", "versions",
+        "changes",
     }  # fmt: skip
     assert newest["versions"] == {"customers": 2, "rates": 1}
     assert newest["message"] == "new amounts\n\nwith a body"
