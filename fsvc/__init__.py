@@ -15,7 +15,8 @@ from fsvc.errors import FsvcError
 
 if TYPE_CHECKING:
     from fsvc.client import FeatureStoreClient
-    from fsvc.repository import Repository, identify, init
+    from fsvc.query.sandbox import Sandbox
+    from fsvc.repository import Repository, attach, identify, init
     from fsvc.repository import open_repository as open  # noqa: A004 - fsvc.open() is the public name
     from fsvc.snapshot import Commit, Snapshot
 
@@ -26,8 +27,10 @@ __all__ = [
     "FeatureStoreClient",
     "FsvcError",
     "Repository",
+    "Sandbox",
     "Snapshot",
     "__version__",
+    "attach",
     "errors",
     "identify",
     "init",
@@ -40,6 +43,8 @@ _HOMES = {
     "FeatureStoreClient": ("fsvc.client", "FeatureStoreClient"),
     "Repository": ("fsvc.repository", "Repository"),
     "Snapshot": ("fsvc.snapshot", "Snapshot"),
+    "Sandbox": ("fsvc.query.sandbox", "Sandbox"),
+    "attach": ("fsvc.repository", "attach"),
     "identify": ("fsvc.repository", "identify"),
     "init": ("fsvc.repository", "init"),
     "open": ("fsvc.repository", "open_repository"),

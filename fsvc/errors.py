@@ -23,6 +23,7 @@ __all__ = [
     "KeyExists",
     "KeyViolation",
     "NoLineage",
+    "NotAllowed",
     "NotFound",
     "SkewError",
     "StorageError",
@@ -63,6 +64,10 @@ class InvalidName(InvalidUse):
 
 class InvalidRevision(InvalidUse):
     """A revision is not written in the grammar of revisions."""
+
+
+class NotAllowed(FsvcError):
+    """SQL from outside asked for more than a sandbox gives: files, settings, memory or time."""
 
 
 class UnreadableInput(FsvcError):

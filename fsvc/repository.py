@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fsvc.engine import history, locate
+from fsvc.engine import history, locate, reads
 from fsvc.engine.clock import timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
@@ -23,13 +23,17 @@ from fsvc.storage.system import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     # Loaded when needed: looking at history should not wait for numpy and pyarrow.
+    import duckdb
+
     from fsvc.engine.committing import CommitDraft
     from fsvc.engine.pins import Pin
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
+    from fsvc.query.sandbox import Sandbox
+    from fsvc.query.sql import Answer, Parameters
 
-__all__ = ["Identified", "Repository", "identify", "init", "open_repository"]
+__all__ = ["Identified", "Repository", "attach", "identify", "init", "open_repository"]
 
 Keys = Mapping[str, "str | Sequence[str]"] | str | Sequence[str]
 
@@ -83,6 +87,24 @@ def open_repository(
     Raises NotFound, or UnknownFormat where a newer fsvc made it.
     """
     return Repository(locate.open_store(location), branch=branch, author=author)
+
+
+def attach(
+    connection: duckdb.DuckDBPyConnection, repository: Repository | str | Path | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Give a DuckDB connection the names of a repository, and give it back.
+
+    ``from fsvc('customers@v3')`` is a snapshot, resolved when the query runs; ``from customers`` is what
+    the current branch held when this was called (call it again to follow); ``read_parquet`` takes
+    ``fsvc://`` addresses. A table of the connection goes before a feature set of the same name, which is
+    ``fsvc.customers`` then. The connection is closed when Python ends, if nobody closed it before.
+    """
+    from fsvc.query import attaching
+
+    if not isinstance(repository, Repository):
+        repository = open_repository(repository)
+    attaching.attach(connection, repository.store, repository.current_branch)
+    return connection
 
 
 def _default_author() -> str:
@@ -276,6 +298,57 @@ class Repository:
             raise history.unknown_feature_set(self._store, name, start.id)
         return found
 
+    # -- asking ----------------------------------------------------------------------------------
+
+    def sql(
+        self,
+        query: str,
+        parameters: Parameters | None = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+        sandbox: Sandbox | bool = False,
+    ) -> duckdb.DuckDBPyRelation:
+        """Ask in SQL: ``from customers@v3``, or ``from customers`` for the current branch.
+
+        Gives a DuckDB relation, to be run by ``.df()``, ``.pl()``, ``.arrow()``, ``.fetchall()`` and the
+        like; it stands on a connection of its own. ``parameters`` are values for ``?`` and ``$1``, or by
+        name for ``$name``. ``tables`` are more tables to name in the query, by name: snapshots, or
+        anything that can be committed (it is held in memory). With ``sandbox`` one SELECT runs at once,
+        and reaches nothing but what it names, within the limits of a :class:`Sandbox`.
+
+        Warns of columns that DuckDB sees inexactly. Raises NotFound for names that are not there,
+        InvalidUse for what is not SQL, NotAllowed for what a sandbox does not give.
+        """
+        import warnings
+
+        from fsvc.query.sandbox import Sandbox as Limits
+
+        limits = Limits() if sandbox is True else sandbox or None
+        answer = self.ask(query, parameters, tables=tables, limits=limits)
+        for sentence in answer.inexact:
+            warnings.warn(sentence, stacklevel=2)
+        return answer.relation
+
+    def ask(
+        self,
+        query: str,
+        parameters: Parameters | None = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+        limits: Sandbox | None = None,
+    ) -> Answer:
+        """As :meth:`sql`, for who wants more than the relation: errors while it runs, and what is inexact."""
+        from fsvc.query.sql import ask
+
+        return ask(
+            self._store,
+            query,
+            branch=self.current_branch,
+            parameters=parameters,
+            tables={name: _queried(table) for name, table in (tables or {}).items()},
+            limits=limits,
+        )
+
     # -- refs ------------------------------------------------------------------------------------
 
     def branches(self) -> dict[str, str]:
@@ -457,6 +530,21 @@ def _write(
             total_rows=source.num_rows,
             name=name,
         )
+
+
+def _queried(table: Any) -> Any:
+    """A table for a query to name: a snapshot is read in place, anything else as it would be committed."""
+    if isinstance(table, Snapshot):
+        if table.columns is not None:
+            return table.to_arrow()
+        reads.reading(table.store, table.commit.record, table.name, None)
+        return table.reader
+    import pyarrow as pa
+
+    from fsvc.sources import open_source
+
+    with open_source(table) as source:
+        return pa.Table.from_batches(source.batches(), source.schema)
 
 
 class Identified:

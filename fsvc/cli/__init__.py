@@ -22,6 +22,7 @@ COMMANDS: dict[str, Entry] = {
     "show": Entry("Look", "fsvc.cli.show:show", "Show a commit or a snapshot."),
     "ls": Entry("Look", "fsvc.cli.ls:ls", "List the feature sets at a revision."),
     "head": Entry("Look", "fsvc.cli.head:head", "Print the first rows of a snapshot."),
+    "sql": Entry("Look", "fsvc.cli.sql:sql", "Ask in SQL: any feature sets, at any versions."),
     "hash": Entry("Look", "fsvc.cli.hash:identity", "Print the identity that a commit would give a file."),
     "restore": Entry(
         "Models", "fsvc.cli.restore:restore", "Write the data a model was trained on, proven bit for bit."

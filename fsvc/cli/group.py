@@ -136,7 +136,8 @@ class LazyGroup(click.Group):
             hint = error.hint
             if hint is None and isinstance(error, Corruption) and "verify" not in args:
                 hint = "run 'fsvc verify' to see all that is damaged and what it affects"
-            return _fail(type(error).__name__, error.message, hint, exit_code(error), json=json)
+            notes = getattr(error, "__notes__", [])
+            return _fail(type(error).__name__, error.message, hint, exit_code(error), json=json, notes=notes)
         except click.UsageError as error:
             _debug()
             path = error.ctx.command_path if error.ctx is not None else "fsvc"
@@ -177,8 +178,13 @@ def _debug() -> None:
         traceback.print_exc()
 
 
-def _fail(kind: str, message: str, hint: str | None, code: int, *, json: bool) -> int:
-    """Say what went wrong: a sentence on stderr, and with --json a document on stdout."""
+def _fail(
+    kind: str, message: str, hint: str | None, code: int, *, json: bool, notes: Sequence[str] = ()
+) -> int:
+    """Say what went wrong: a sentence on stderr, and with --json a document on stdout.
+
+    ``notes`` are lines to be printed as they are, such as a query and a mark below it.
+    """
     try:
         if json:
             Output(json=True).document({"error": {"kind": kind, "message": message, "hint": hint}})
@@ -187,6 +193,8 @@ def _fail(kind: str, message: str, hint: str | None, code: int, *, json: bool) -
         _silence_stdout()
     try:
         click.echo(f"fsvc: {clean(message)}", err=True)
+        for note in notes:
+            click.echo(clean(note, lines=True), err=True)
         if hint:
             click.echo(f"hint: {clean(hint)}", err=True)
     except OSError:

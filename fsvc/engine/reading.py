@@ -47,6 +47,11 @@ class SnapshotReader:
         self._objects = objects
         self._categories: dict[str, pa.Array] = {}
 
+    @property
+    def objects(self) -> Objects:
+        """Where the chunks lie."""
+        return self._objects
+
     def column_numbers(self, columns: Sequence[str] | None) -> list[int]:
         """The positions of columns by name, in the order asked for. Raises NotFound with the nearest name."""
         schema = self.manifest.schema

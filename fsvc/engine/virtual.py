@@ -120,8 +120,9 @@ class VirtualFile:
         if i < len(where.starts):
             start = where.starts[i]
             if start <= position and end <= start + where.lengths[i]:
-                data = self._object(i)
-                return data if end - position == len(data) else data[position - start : end - start]
+                whole = end - position == where.lengths[i]
+                data = self._object(i, keep=not whole)
+                return data if whole else data[position - start : end - start]
         if position >= where.footer_start:
             return where.footer[position - where.footer_start : end - where.footer_start]
         out = bytearray(end - position)
@@ -143,7 +144,10 @@ class VirtualFile:
         if first < last:
             out[first - position : last - position] = data[first - start : last - start]
 
-    def _object(self, i: int) -> bytes:
+    def _object(self, i: int, *, keep: bool = True) -> bytes:
+        """The bytes of an object. Who takes all of it at once, as DuckDB does, does not ask for it again
+        soon, and memory that is given back at once is cheaper than fresh memory: it is not kept.
+        """
         with self._lock:
             data = self._cache.get(i)
             if data is not None:
@@ -151,6 +155,8 @@ class VirtualFile:
                 return data
         chunk = self._objects.read(self._layout.entries[i])
         data = bytes(chunk.pages[0]) if len(chunk.pages) == 1 else b"".join(chunk.pages)
+        if not keep:
+            return data
         with self._lock:
             if i not in self._cache:
                 self._cache[i] = data

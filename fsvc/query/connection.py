@@ -1,40 +1,35 @@
-"""DuckDB connections that read snapshots in place."""
+"""DuckDB connections that read snapshots in place.
+
+A :class:`Session` is one connection and the virtual Parquet files that it reads, under paths that it
+gave out itself. Whatever asks DuckDB about snapshots does so through one: several snapshots that are
+served by the same session can be joined.
+"""
 
 from __future__ import annotations
 
 import atexit
 import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
 from fsvc.engine.virtual import VirtualFile, layout
-from fsvc.query.filesystem import Served, SnapshotFileSystem
+from fsvc.errors import FsvcError
+from fsvc.query.filesystem import Served, SnapshotFile, SnapshotFileSystem
+from fsvc.query.texttypes import quote_text
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "snapshot_relation", "virtual_relation"]
+__all__ = ["ROW_NUMBER", "Session", "close_at_exit", "connect", "snapshot_relation", "virtual_relation"]
+
+ROW_NUMBER = "file_row_number"
+"""The column that DuckDB adds to a Parquet file if asked to: the number of the row, from 0."""
 
 _open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
-
-
-class _OneSnapshot(SnapshotFileSystem):
-    """The filesystem of a connection that serves one snapshot under one path, which never changes."""
-
-    def __init__(self, path: str, content: VirtualFile) -> None:
-        super().__init__()
-        self._path = path
-        self._served = Served(content, datetime.fromtimestamp(0, UTC))
-
-    def _fixed(self, path: str) -> str:
-        return path
-
-    def _serve(self, path: str) -> Served:
-        if path != self._path:
-            raise FileNotFoundError(path)
-        return self._served
 
 
 @atexit.register
@@ -44,30 +39,136 @@ def _close_all() -> None:
         connection.close()
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """A new in-memory DuckDB connection that fetches no extensions and is closed at exit."""
+def close_at_exit(connection: duckdb.DuckDBPyConnection) -> None:
+    """See to it that a connection is closed before Python ends."""
+    _open.add(connection)
+
+
+def connect(settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnection:
+    """A new in-memory DuckDB connection that is closed at exit.
+
+    It fetches no extensions, and takes no Python variable for a table because of its name.
+    """
     import duckdb
 
     connection = duckdb.connect(
-        config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            **(settings or {}),
+        }
     )
-    _open.add(connection)
+    close_at_exit(connection)
     return connection
 
 
+class _File(SnapshotFile):
+    """A virtual file that tells its filesystem why it could not be read."""
+
+    def __init__(self, path: str, served: Served, failed: list[FsvcError]) -> None:
+        super().__init__(path, served)
+        self._failed = failed
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to ``size`` bytes."""
+        try:
+            return super().read(size)
+        except FsvcError as error:
+            self._failed.append(error)
+            raise
+
+
+class _Files(SnapshotFileSystem):
+    """The virtual files of one session, under paths that never name anything else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.served: dict[str, Served] = {}
+        self.failed: list[FsvcError] = []
+
+    def _fixed(self, path: str) -> str:
+        return path
+
+    def _serve(self, path: str) -> Served:
+        try:
+            return self.served[path]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> SnapshotFile:
+        if mode not in ("rb", "r"):
+            raise OSError("snapshots are read-only")
+        path = self._strip_protocol(path)
+        return _File(path, self._serve(path), self.failed)
+
+
+class Session:
+    """A DuckDB connection of its own and the virtual files that it reads.
+
+    It is closed at exit, or when neither it nor a relation of it is held any more. ``settings`` are
+    DuckDB's, beside those of :func:`connect`.
+
+    Attributes:
+        connection: the connection, to be used as any other.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self.connection = connect(settings)
+        self._files = _Files()
+        self.connection.register_filesystem(self._files)
+
+    def serve(self, content: VirtualFile, name: str) -> str:
+        """Give a virtual file a path, ``fsvc://NAME.parquet``, for ``read_parquet`` in this session.
+
+        A name stands for one file for good, and holds no character that a pattern has: an id, mostly.
+        """
+        path = f"{name}.parquet"
+        self._files.served.setdefault(path, Served(content, datetime.fromtimestamp(0, UTC)))
+        return f"fsvc://{path}"
+
+    def table(self, content: VirtualFile, name: str) -> str:
+        """Serve a virtual file (see :meth:`serve`); what to write after FROM for it."""
+        return f"read_parquet({quote_text(self.serve(content, name))})"
+
+    def relation(
+        self, content: VirtualFile, name: str, *, row_numbers: bool = False
+    ) -> duckdb.DuckDBPyRelation:
+        """Serve a virtual file (see :meth:`serve`) as a relation.
+
+        With ``row_numbers`` it has a column ``file_row_number`` more, which counts from 0.
+        """
+        return self.connection.read_parquet(self.serve(content, name), file_row_number=row_numbers)
+
+    @property
+    def paths(self) -> list[str]:
+        """What :meth:`serve` has given out."""
+        return [f"fsvc://{path}" for path in self._files.served]
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise what fsvc said of a file that could not be read: DuckDB passes on no more than a text."""
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            if self._files.failed:
+                raise self._files.failed[0] from error
+            raise
+
+    def close(self) -> None:
+        """Close the connection; its relations are of no use any more."""
+        self.connection.close()
+
+
 def snapshot_relation(store: Store, reader: SnapshotReader, snapshot: str) -> duckdb.DuckDBPyRelation:
-    """A relation over a snapshot as a virtual Parquet file, on a connection of its own."""
+    """A relation over a snapshot as a virtual Parquet file, in a session of its own."""
     return virtual_relation(VirtualFile(store.objects, layout(reader)), snapshot)
 
 
 def virtual_relation(
     content: VirtualFile, name: str, *, row_numbers: bool = False
 ) -> duckdb.DuckDBPyRelation:
-    """A relation over a virtual Parquet file, which DuckDB sees under this name.
-
-    With ``row_numbers`` it has a column ``file_row_number`` more, which counts from 0.
-    """
-    connection = connect()
-    path = f"{name}.parquet"
-    connection.register_filesystem(_OneSnapshot(path, content))
-    return connection.read_parquet(f"fsvc://{path}", file_row_number=row_numbers)
+    """A relation over a virtual Parquet file, in a session of its own: see :meth:`Session.relation`."""
+    return Session().relation(content, name, row_numbers=row_numbers)

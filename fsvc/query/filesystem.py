@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import threading
 import weakref
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 from glob import has_magic
@@ -24,7 +25,7 @@ from fsspec.spec import AbstractFileSystem
 from fsvc.engine import history, locate, reads
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
-from fsvc.engine.virtual import VirtualFile, layout
+from fsvc.engine.virtual import Layout, VirtualFile, layout
 from fsvc.errors import NotFound
 from fsvc.format.commit import CommitRecord, is_id
 from fsvc.format.revision import Revision, parse_address
@@ -32,6 +33,8 @@ from fsvc.format.revision import Revision, parse_address
 __all__ = ["Served", "SnapshotFile", "SnapshotFileSystem"]
 
 _SUFFIX = ".parquet"
+_LAYOUTS = 8
+"""How many layouts are remembered."""
 
 
 @dataclass(eq=False)
@@ -97,17 +100,22 @@ class SnapshotFile(io.RawIOBase):
 
 
 class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """The fsspec filesystem of protocol ``fsvc``. Read-only. Safe for threads."""
+    """The fsspec filesystem of protocol ``fsvc``. Read-only. Safe for threads.
+
+    ``branch`` is meant where an address names no revision: the default branch unless told.
+    """
 
     protocol = "fsvc"
     cachable = False
     root_marker = ""
 
-    def __init__(self, repository: Any = None, **options: Any) -> None:
+    def __init__(self, repository: Any = None, branch: str = history.DEFAULT_BRANCH, **options: Any) -> None:
         super().__init__(**options)
         self._given = repository
+        self._branch = branch
         self._lock = threading.Lock()
         self._store: Store | None = None
+        self._layouts: OrderedDict[tuple[str, str], Layout] = OrderedDict()
         # A file that somebody holds open must not change when it is opened again: DuckDB opens one
         # file several times in a query. So while a path is open, what it named stays what it names.
         self._open_files: weakref.WeakValueDictionary[str, Served] = weakref.WeakValueDictionary()
@@ -134,9 +142,7 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
                 if store.has_commit(revision.base):
                     return store, name, store.commit(revision.base)
         store = self._home()
-        found = history.resolve(
-            store, revision or Revision(), branch=history.DEFAULT_BRANCH, feature_set=name
-        )
+        found = history.resolve(store, revision or Revision(), branch=self._branch, feature_set=name)
         return store, name, found.record
 
     def _resolved(self, path: str) -> tuple[Store, str, CommitRecord]:
@@ -155,11 +161,24 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         if held is not None:
             return held
         store, name, record = self._resolved(path)
-        reader = SnapshotReader(store.objects, store.manifest(record.feature_sets[name].snapshot))
-        content = VirtualFile(store.objects, layout(reader))
+        snapshot = record.feature_sets[name].snapshot
+        content = VirtualFile(store.objects, self._layout(store, snapshot))
         served = Served(content, datetime.fromisoformat(record.time), (store, record, name))
         with self._lock:
             return self._open_files.setdefault(path, served)
+
+    def _layout(self, store: Store, snapshot: str) -> Layout:
+        """The layout of a snapshot, remembered: a reader asks for a file's size, and opens it, many times."""
+        place = (store.info.instance, snapshot)
+        with self._lock:
+            placed = self._layouts.get(place)
+        if placed is None:
+            placed = layout(SnapshotReader(store.objects, store.manifest(snapshot)))
+            with self._lock:
+                self._layouts[place] = placed
+                while len(self._layouts) > _LAYOUTS:
+                    self._layouts.popitem(last=False)
+        return placed
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> SnapshotFile:
         if mode not in ("rb", "r"):
@@ -182,13 +201,13 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return {"name": path, "type": "file", "size": self._serve(path).content.size}
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """The feature sets at the head of the default branch; for a snapshot, itself."""
+        """The feature sets at the head of the branch; for a snapshot, itself."""
         path = self._strip_protocol(path)
         if path:
             info = self.info(path)
             return [info] if detail else [info["name"]]
         store = self._home()
-        commit = history.head(store, history.DEFAULT_BRANCH)
+        commit = history.head(store, self._branch)
         names = sorted(store.commit(commit).feature_sets) if commit else []
         return [self.info(name) for name in names] if detail else names
 

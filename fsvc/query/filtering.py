@@ -11,31 +11,14 @@ import pyarrow as pa
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
 from fsvc.engine.virtual import VirtualFile, layout
-from fsvc.errors import FsvcError, InvalidUse, UnsupportedData
-from fsvc.query.connection import virtual_relation
+from fsvc.errors import InvalidUse, UnsupportedData
+from fsvc.query.connection import ROW_NUMBER, Session
 from fsvc.query.interrupts import interruptible
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["matching_rows", "only_rows"]
-
-_ROW_NUMBER = "file_row_number"
-"""The column that DuckDB adds to a Parquet file: the number of the row, from 0."""
-
-
-class _Watched(VirtualFile):
-    """A virtual file that remembers why it could not be read: DuckDB passes on no more than a text."""
-
-    failure: FsvcError | None = None
-
-    def read_at(self, position: int, length: int) -> bytes:
-        """The bytes of a range."""
-        try:
-            return super().read_at(position, length)
-        except FsvcError as error:
-            self.failure = error
-            raise
 
 
 def matching_rows(store: Store, reader: SnapshotReader, snapshot: str, condition: str) -> NDArray[np.int64]:
@@ -46,21 +29,22 @@ def matching_rows(store: Store, reader: SnapshotReader, snapshot: str, condition
     """
     import duckdb
 
-    if _ROW_NUMBER in (name.casefold() for name in reader.manifest.schema.names):
-        raise InvalidUse(f"a snapshot with a column {_ROW_NUMBER!r} cannot be filtered")
-    content = _Watched(store.objects, layout(reader))
+    if ROW_NUMBER in (name.casefold() for name in reader.manifest.schema.names):
+        raise InvalidUse(f"a snapshot with a column {ROW_NUMBER!r} cannot be filtered")
+    session = Session()
     try:
-        with interruptible():
-            relation = virtual_relation(content, snapshot, row_numbers=True)
+        with session.reading(), interruptible():
+            content = VirtualFile(store.objects, layout(reader))
+            relation = session.relation(content, snapshot, row_numbers=True)
             # In brackets of its own, on lines of its own: whatever it holds, it stays one condition.
-            found = relation.filter(f"(\n{condition}\n)").project(_ROW_NUMBER).fetchnumpy()[_ROW_NUMBER]
+            found = relation.filter(f"(\n{condition}\n)").project(ROW_NUMBER).fetchnumpy()[ROW_NUMBER]
     except duckdb.Error as error:
-        if content.failure is not None:
-            raise content.failure from error
         if not isinstance(error, (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError)):
             raise
         first = str(error).strip().splitlines()[0]
         raise InvalidUse(f"the condition {condition!r} cannot be used: {first}") from None
+    finally:
+        session.close()
     return np.sort(np.asarray(found, np.int64))
 
 

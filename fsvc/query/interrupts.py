@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
-__all__ = ["interruptible"]
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["interruptible", "wait_for"]
+
+T = TypeVar("T")
+
+
+def wait_for(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """What ``work`` gives, which is done in another thread, so that Ctrl-C is noticed in this one.
+
+    DuckDB does not look for signals while Arrow asks it for rows. On Ctrl-C the query is interrupted,
+    and KeyboardInterrupt raised when it has ended.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="fsvc-sql") as thread:
+        running = thread.submit(work)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            while not running.done():
+                connection.interrupt()
+                try:
+                    running.exception(timeout=0.05)
+                except TimeoutError:
+                    continue
+            raise
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fsvc as library
-from fsvc.cli.head import _fitting
+from fsvc.cli.rows import _fitting
 from fsvc.query.interrupts import interruptible
 from fsvc.workspace import Workspace
 
