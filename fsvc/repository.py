@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from fsvc.engine import history, locate
 from fsvc.engine.clock import timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
-from fsvc.errors import Conflict, InvalidUse, NotFound, StorageError
+from fsvc.errors import Conflict, FsvcError, InvalidRevision, InvalidUse, NotFound, StorageError
 from fsvc.format import names
 from fsvc.format.commit import is_id
 from fsvc.format.revision import Revision, parse_address, parse_revision
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.storage.local import LocalStorage
+from fsvc.storage.overlay import OverlayStorage
 from fsvc.storage.system import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     # Loaded when needed: looking at history should not wait for numpy and pyarrow.
+    from fsvc.diff import CommitDiff, Diff
     from fsvc.engine.committing import CommitDraft
     from fsvc.engine.pins import Pin
     from fsvc.engine.stats import Stats
@@ -30,6 +36,9 @@ if TYPE_CHECKING:
     from fsvc.engine.writing import Written
 
 __all__ = ["Identified", "Repository", "identify", "init", "open_repository"]
+
+_HELD = "not-committed"
+"""The branch of a scratch repository on which a table that is not committed stands."""
 
 Keys = Mapping[str, "str | Sequence[str]"] | str | Sequence[str]
 
@@ -248,6 +257,33 @@ class Repository:
         name, revision = parse_address(address.removeprefix("fsvc://"))
         return self.resolve(revision, feature_set=name).snapshot(name)
 
+    def find(self, text: str | None) -> Commit | Snapshot:
+        """The snapshot of ``NAME@REV``, the commit of ``REV``, or the current snapshot of ``NAME``.
+
+        A revision goes before a feature set of the same name; nothing is the current branch's head.
+        Raises NotFound where it is neither.
+        """
+        if text is None:
+            return self.resolve()
+        if "@" in text:
+            return self.snapshot(text)
+        try:
+            return self.resolve(text)
+        except (NotFound, InvalidRevision) as error:
+            head = self.head()
+            if head is not None and text in head.versions:
+                return head.snapshot(text)
+            known = {*self.branches(), *self.tags(), *(head.versions if head else ())}
+            base = re.split(r"[~^{]", text, maxsplit=1)[0]
+            # Where the name is right it is the steps or the time that are not, and the error says so.
+            near = names.nearest(base, sorted(known)) if base and base not in known else []
+            if near and not isinstance(error, InvalidRevision):
+                raise NotFound(_or_feature_set(error), hint=f"did you mean {near[0]!r}?") from None
+            if isinstance(error, NotFound) and base not in known:
+                hint = error.hint and error.hint.replace("see 'fsvc log'", "see 'fsvc ls', 'fsvc log'")
+                raise NotFound(_or_feature_set(error), hint=hint) from None
+            raise
+
     def snapshots(self, revision: str | None = None) -> list[Snapshot]:
         """All snapshots at a revision, by name."""
         return self.resolve(revision).snapshots()
@@ -275,6 +311,102 @@ class Repository:
         if name is not None and not seen and name not in start.record.feature_sets:
             raise history.unknown_feature_set(self._store, name, start.id)
         return found
+
+    # -- comparing -------------------------------------------------------------------------------
+
+    @overload
+    def diff(
+        self,
+        before: Commit,
+        after: Commit,
+        *,
+        key: str | Sequence[str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> CommitDiff: ...
+
+    @overload
+    def diff(
+        self,
+        before: Snapshot,
+        after: Any,
+        *,
+        key: str | Sequence[str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Diff: ...
+
+    @overload
+    def diff(
+        self,
+        before: Any,
+        after: Any,
+        *,
+        key: str | Sequence[str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Any: ...
+
+    def diff(
+        self,
+        before: Any,
+        after: Any,
+        *,
+        key: str | Sequence[str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Diff | CommitDiff:
+        """What differs between two snapshots, or between all snapshots of two commits.
+
+        Each side is a :class:`Snapshot`, a :class:`Commit`, or the address of one: ``"customers@v2"``,
+        ``"main~1"``. ``after`` may also be a table that is not committed, of any kind that :meth:`commit`
+        takes, paths as :class:`pathlib.Path`: it is compared with the snapshot ``before``. ``key`` names
+        columns to match rows by, where it is not the snapshots' own.
+
+        Raises NotFound for what is not there, InvalidUse for a commit beside a snapshot.
+        """
+        from fsvc.diff import CommitDiff, Diff
+
+        one = self.find(before) if isinstance(before, str) else before
+        other = self.find(after) if isinstance(after, str) else after
+        if isinstance(one, Snapshot) and not isinstance(other, (Commit, Snapshot)):
+            other = self.held(other, one, threads=threads, progress=progress)
+        if isinstance(one, Snapshot) and isinstance(other, Snapshot):
+            return Diff(one, other, key=key, threads=threads, progress=progress)
+        if isinstance(one, Commit) and isinstance(other, Commit):
+            return CommitDiff(one, other, key=key, threads=threads, progress=progress)
+        if not isinstance(one, (Commit, Snapshot)):
+            raise InvalidUse("a table is compared with a snapshot before it", hint="swap the two sides")
+        raise InvalidUse(
+            "a commit cannot be compared with a snapshot", hint="write NAME@REV on both sides, or on neither"
+        )
+
+    def held(
+        self, table: Any, like: Snapshot, *, threads: int | None = None, progress: Progress = silent
+    ) -> Snapshot:
+        """A table that is not committed as the snapshot it would be on top of another one.
+
+        Nothing is written to the repository: what is new lies in a temporary directory, which is gone
+        with the snapshot. Raises what :meth:`commit` does for tables that cannot be committed.
+        """
+        over = self.scratch()
+        over.branch(_HELD, like.commit.id)
+        made = over.commit(
+            {like.name: table},
+            key=like.key,
+            branch=_HELD,
+            message="not committed",
+            threads=threads,
+            progress=progress,
+        )
+        return made.snapshot(like.name)
+
+    def scratch(self) -> Repository:
+        """A repository over this one: what is committed to it is seen through it alone, and gone with it."""
+        folder = tempfile.mkdtemp(prefix="fsvc-scratch-")
+        store = Store(OverlayStorage(self._store.storage, LocalStorage(folder)))
+        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+        return Repository(store, branch=self.current_branch, author=self.author)
 
     # -- refs ------------------------------------------------------------------------------------
 
@@ -397,6 +529,11 @@ class Repository:
         from fsvc.engine.stats import stats
 
         return stats(self._store, progress=progress)
+
+
+def _or_feature_set(error: FsvcError) -> str:
+    """What is said where a word could have been the name of a feature set as well."""
+    return error.message.replace("branch, tag or commit", "branch, tag, commit or feature set")
 
 
 def _parse(revision: str | Revision | None) -> Revision:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from fsvc.engine.objects import Objects
@@ -19,10 +21,12 @@ from fsvc.errors import Corruption, InvalidUse, NotFound
 from fsvc.format import names, pages
 from fsvc.format.canonical import Identity, digest
 from fsvc.format.categories import child_path, dictionary_types
+from fsvc.format.cells import picked
 from fsvc.format.footer import FileSchema
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import ChunkPages
+from fsvc.format.rowvalues import Counts
 from fsvc.format.stored import Categories, from_stored, stored_type
 
 __all__ = ["SnapshotReader", "decode_groups", "empty_columns"]
@@ -47,15 +51,18 @@ class SnapshotReader:
         self._objects = objects
         self._categories: dict[str, pa.Array] = {}
 
-    def column_numbers(self, columns: Sequence[str] | None) -> list[int]:
-        """The positions of columns by name, in the order asked for. Raises NotFound with the nearest name."""
+    def column_numbers(self, columns: Sequence[str] | Sequence[int] | None) -> list[int]:
+        """The positions of columns by name, in the order asked for; positions stay as they are.
+
+        Raises NotFound with the nearest name.
+        """
         schema = self.manifest.schema
         if columns is None:
             return list(range(len(schema)))
         numbers = []
         for column in columns:
-            number = schema.get_field_index(column)
-            if number < 0:
+            number = column if isinstance(column, int) else schema.get_field_index(column)
+            if isinstance(column, str) and number < 0:
                 near = names.nearest(column, schema.names)
                 raise NotFound(
                     f"there is no column {column!r}",
@@ -114,16 +121,81 @@ class SnapshotReader:
                 self._categories[path] = from_stored(stored, kind.value_type, {}, path)
         return {path: self._categories[path] for path in wanted}
 
-    def _read_alone(self, identity: Identity, field: pa.Field, what: str) -> pa.Array:
+    def _read_alone(
+        self, identity: Identity, field: pa.Field, what: str, rows: int | None = None
+    ) -> pa.Array:
         entry = self._objects.find(identity.address)[0]
         if entry is None:
             raise Corruption(f"object {identity.address.hex()} is missing: {what}")
-        rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
+        if rows is None:
+            rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
         named = pa.field("c0", field.type, field.nullable)
         footer = pages.parquet_schema(pa.schema([named]))
         array = decode_groups(footer, [(rows, [self._objects.read(entry)])], [named], what)[0][0]
         _prove(array, field, identity, what)
         return array
+
+    def category_identities(self, column: int) -> list[Identity]:
+        """The identities of the categories of a column's dictionary types, in the order of their paths."""
+        manifest = self.manifest
+        own = dictionary_types(pa.schema([manifest.schema.field(column)]))
+        return [
+            identity
+            for path, identity in zip(manifest.category_types, manifest.categories, strict=True)
+            if path in own
+        ]
+
+    @cached_property
+    def starts(self) -> Counts:
+        """The number of the first row of each group, and of all rows at the end."""
+        return np.concatenate([[0], np.cumsum(np.array(self.manifest.rows, np.int64))]).astype(np.int64)
+
+    def chunk(self, column: int, group: int) -> pa.Array:
+        """One column of one group in stored form, proven."""
+        return self._read_alone(
+            self.manifest.identity(column, group),
+            self.manifest.stored_fields[column],
+            self.place(column, group),
+            self.manifest.rows[group],
+        )
+
+    def chunks(self, column: int, groups: Sequence[int]) -> pa.Array:
+        """One column of some groups, one after the other, in stored form, proven."""
+        parts = [self.chunk(column, group) for group in groups]
+        return pa.concat_arrays(parts) if parts else pa.array([], self.manifest.stored_fields[column].type)
+
+    def cells(self, column: int, rows: Counts) -> pa.Array:
+        """The cells of a column in some rows, in their order, in stored form, proven; null for a row of -1.
+
+        Only the groups that hold these rows are read.
+        """
+        groups = np.searchsorted(self.starts, rows, "right") - 1
+        order = np.argsort(groups, kind="stable")
+        ordered = groups[order]
+        parts = [pa.nulls(int((rows < 0).sum()), self.manifest.stored_fields[column].type)]
+        edges = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else []
+        for first, end in zip(edges, [*edges[1:], len(ordered)], strict=True):
+            group = int(ordered[first])
+            if group >= 0:
+                places = rows[order[first:end]] - self.starts[group]
+                parts.append(picked(self.chunk(column, group), places))
+        found = pa.concat_arrays(parts)
+        if (order[1:] > order[:-1]).all():
+            return found
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return picked(found, back)
+
+    def restored(self, array: pa.Array, column: int) -> pa.Array:
+        """Cells of a column that are in stored form, in the type of the schema."""
+        return self._restored(array, column, self.categories([column]))
+
+    def plain(self, array: pa.Array, column: int) -> pa.Array:
+        """The same, but with the values of a dictionary instead of its indices."""
+        kind = self.manifest.schema.field(column).type
+        if pa.types.is_dictionary(kind):
+            return from_stored(array, kind.value_type, {}, "")
+        return self.restored(array, column)
 
     def batches(
         self,

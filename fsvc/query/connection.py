@@ -14,8 +14,9 @@ from fsvc.query.filesystem import Served, SnapshotFileSystem
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
-__all__ = ["connect", "snapshot_relation", "virtual_relation"]
+__all__ = ["connect", "snapshot_relation", "table_relation", "virtual_relation"]
 
 _open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
 
@@ -71,3 +72,8 @@ def virtual_relation(
     path = f"{name}.parquet"
     connection.register_filesystem(_OneSnapshot(path, content))
     return connection.read_parquet(f"fsvc://{path}", file_row_number=row_numbers)
+
+
+def table_relation(table: pa.Table) -> duckdb.DuckDBPyRelation:
+    """A relation over an Arrow table in memory, on a connection of its own."""
+    return connect().from_arrow(table)
