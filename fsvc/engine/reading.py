@@ -169,22 +169,24 @@ class SnapshotReader:
 
         Only the groups that hold these rows are read.
         """
-        groups = np.searchsorted(self.starts, rows, "right") - 1
-        order = np.argsort(groups, kind="stable")
-        ordered = groups[order]
-        parts = [pa.nulls(int((rows < 0).sum()), self.manifest.stored_fields[column].type)]
-        edges = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else []
-        for first, end in zip(edges, [*edges[1:], len(ordered)], strict=True):
-            group = int(ordered[first])
-            if group >= 0:
-                places = rows[order[first:end]] - self.starts[group]
-                parts.append(picked(self.chunk(column, group), places))
-        found = pa.concat_arrays(parts)
-        if (order[1:] > order[:-1]).all():
+        there = np.flatnonzero(rows >= 0)
+        if not len(there):
+            return pa.nulls(len(rows), self.manifest.stored_fields[column].type)
+        wanted = rows if len(there) == len(rows) else rows[there]
+        order = None if (np.diff(wanted) >= 0).all() else np.argsort(wanted, kind="stable")
+        ordered = wanted if order is None else wanted[order]
+        edges = np.searchsorted(ordered, self.starts)
+        found = pa.concat_arrays(
+            [
+                picked(self.chunk(column, int(group)), ordered[edges[group] : edges[group + 1]] - self.starts[group])
+                for group in np.flatnonzero(np.diff(edges))
+            ]
+        )
+        if order is None and len(there) == len(rows):
             return found
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return picked(found, back)
+        places = np.full(len(rows), -1)
+        places[there if order is None else there[order]] = np.arange(len(there))
+        return picked(found, places)
 
     def restored(self, array: pa.Array, column: int) -> pa.Array:
         """Cells of a column that are in stored form, in the type of the schema."""
