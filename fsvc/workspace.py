@@ -12,12 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fsvc.engine import history, locate, tracking
 from fsvc.engine.progress import Progress, silent
@@ -40,6 +40,9 @@ from fsvc.format import names, strictjson
 from fsvc.repository import Repository, enclosing, identify
 from fsvc.repository import init as init_repository
 from fsvc.snapshot import Commit, Snapshot
+
+if TYPE_CHECKING:
+    from fsvc.diff import Diff
 
 __all__ = ["FileState", "FileStatus", "Rewritten", "Stamp", "Workspace"]
 
@@ -416,6 +419,56 @@ class Workspace:
                     plain = plain.removesuffix(codec)
                 if plain.endswith(_DATA) and not name.startswith("."):
                     yield (here / name).relative_to(self.directory).as_posix()
+
+    # -- comparing -------------------------------------------------------------------------------
+
+    def diff(
+        self,
+        commit: Commit | None = None,
+        name: str | None = None,
+        *,
+        key: str | Sequence[str] | None = None,
+        progress: Progress = silent,
+    ) -> dict[str, tuple[str, Diff | None]]:
+        """What differs between a commit (the branch's head unless told) and the working files.
+
+        By feature set the path of the file and the difference; None where the file is missing. Files that
+        hold what the commit has are left out, and so are feature sets that the commit does not have. With
+        ``name`` only this feature set's file is looked at.
+
+        Raises NotFound for a feature set that the commit or the workspace does not have, and what
+        :meth:`Repository.commit` does for files that could not be committed.
+        """
+        state = self._load()
+        commit = commit or self.repository.head(state.branch)
+        there = commit.record.feature_sets if commit is not None else {}
+        paths = {file.feature_set: path for path, file in state.files.items()}
+        if name is not None:
+            if commit is None or name not in there:
+                at = None if commit is None else commit.id
+                raise history.unknown_feature_set(self.repository.store, name, at)
+            paths = {name: paths.get(name, _default_path(name))}
+        found: dict[str, tuple[str, Diff | None]] = {}
+        for feature_set, path in sorted(paths.items()):
+            if commit is None or feature_set not in there:
+                continue
+            target = self.directory / path
+            if not os.path.lexists(target):
+                if name is not None:
+                    raise NotFound(
+                        f"there is no file {path} to compare with", hint=f"'fsvc checkout {name}' writes it"
+                    )
+                found[feature_set] = path, None
+                continue
+            snapshot = commit.snapshot(feature_set)
+            if path in state.files:
+                now, held, _ = self._look(path, state, snapshot.id, progress)
+                if now == "unchanged" and (held or state.files[path]).snapshot == snapshot.id:
+                    continue
+            diff = self.repository.diff(snapshot, target, key=key, progress=progress)
+            if diff:
+                found[feature_set] = path, diff
+        return found
 
     # -- moving ----------------------------------------------------------------------------------
 

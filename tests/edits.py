@@ -95,9 +95,7 @@ def pools(draw: st.DrawFn, *, columns: int = 3, depth: int = 1, extensions: bool
         kind = draw(strategies.arrow_types(max_depth=depth, extensions=extensions))
         nullable = draw(st.booleans()) or pa.types.is_null(kind)
         fields.append(pa.field(f"c{number}", kind, nullable))
-        values.append(
-            draw(strategies.contents(kind, min_size=SLOTS, max_size=SLOTS, nullable=nullable))
-        )
+        values.append(draw(strategies.contents(kind, min_size=SLOTS, max_size=SLOTS, nullable=nullable)))
     return Pool(draw(st.sampled_from(list(KEYS))), fields, values)
 
 

@@ -30,7 +30,9 @@ def test_equal_cells_have_equal_numbers(array: pa.Array) -> None:
         assert (number == -1) == (one == "None")
 
 
-@given(arrays=st.lists(st.integers(0, 3), min_size=2, max_size=2), seed=st.integers(0, 2**32 - 1), data=st.data())
+@given(
+    arrays=st.lists(st.integers(0, 3), min_size=2, max_size=2), seed=st.integers(0, 2**32 - 1), data=st.data()
+)
 def test_rows_are_matched_by_all_their_columns(arrays: list[int], seed: int, data: st.DataObject) -> None:
     random = np.random.default_rng(seed)
     kinds = data.draw(st.lists(strategies.arrow_types(max_depth=1), min_size=1, max_size=3))

@@ -67,7 +67,8 @@ def apply(before: pa.Table, changes: pa.Table, key: tuple[str, ...], rows_after:
             gone.add(old_row)
             differ = listed["columns"][i].as_py()
             row = rows[old_row][: len(key)] + [
-                new[name][i] if name in differ else rows[old_row][len(key) + j] for j, name in enumerate(names)
+                new[name][i] if name in differ else rows[old_row][len(key) + j]
+                for j, name in enumerate(names)
             ]
         result[new_row] = row
     kept = iter(row for number, row in enumerate(rows) if number not in gone)
@@ -88,14 +89,20 @@ def test_a_diff_applied_to_the_old_table_gives_the_new_one(pool: Pool, seed: int
         found = diff_of(pool.table(old, random), pool.table(new), pool.key_columns)
         stat, rows = found.stat(), found.rows()
     before, after = pool.table(old), pool.table(new)
-    expected = [list(row) for row in zip(*(strategies.bits(after[n]) for n in _ordered(after, pool)), strict=True)]
+    expected = [
+        list(row) for row in zip(*(strategies.bits(after[n]) for n in _ordered(after, pool)), strict=True)
+    ]
     assert apply(before, rows, pool.key_columns, len(new)) == expected
     counts = rows["change"].to_pylist()
-    assert (stat.added, stat.removed, stat.changed) == tuple(map(counts.count, ("added", "removed", "changed")))
+    assert (stat.added, stat.removed, stat.changed) == tuple(
+        map(counts.count, ("added", "removed", "changed"))
+    )
     assert stat.added == len(new.keys() - old.keys()) and stat.removed == len(old.keys() - new.keys())
     assert stat.moved == 0 and stat.rows == (len(old), len(new))
     differ = {
-        field.name: sum(not pool.equal(number, old[k][number], new[k][number]) for k in old.keys() & new.keys())
+        field.name: sum(
+            not pool.equal(number, old[k][number], new[k][number]) for k in old.keys() & new.keys()
+        )
         for number, field in enumerate(pool.fields)
     }
     assert {c.name: c.cells for c in stat.columns if c.cells} == {n: c for n, c in differ.items() if c}
@@ -152,12 +159,13 @@ def test_without_a_key_rows_are_matched_as_a_multiset(pool: Pool, seed: int) -> 
         found = diff_of(before, after)
         stat, rows = found.stat(), found.rows()
     assert "key" not in rows.column_names and stat.key == () and stat.changed == 0
-    sides = []
-    for side in (before, after):
-        sides.append([repr(row) for row in zip(*(strategies.bits(c) for c in side.columns), strict=True)])
-    one, other = sides
+    one, other = (
+        [repr(row) for row in zip(*(strategies.bits(c) for c in side.columns), strict=True)]
+        for side in (before, after)
+    )
     expected = [
-        sorted(row for row in set(a) for _ in range(a.count(row) - b.count(row))) for a, b in ((one, other), (other, one))
+        sorted(row for row in set(a) for _ in range(a.count(row) - b.count(row)))
+        for a, b in ((one, other), (other, one))
     ]
     for change, column, wanted in (("removed", "before", expected[0]), ("added", "after", expected[1])):
         cells = rows[column].chunk(0)
@@ -278,7 +286,13 @@ def test_a_key_may_be_given_for_tables_without_one() -> None:
     [
         ({"id": [1, 1], "x": [1, 2]}, {"id": [1, 2], "x": [1, 2]}, "id", KeyViolation, "twice before"),
         ({"id": [1, 2], "x": [1, 2]}, {"id": [2, 2], "x": [1, 2]}, "id", KeyViolation, "twice after"),
-        ({"id": [1, None], "x": [1, 2]}, {"id": [1, 2], "x": [1, 2]}, "id", KeyViolation, "null in row 1 before"),
+        (
+            {"id": [1, None], "x": [1, 2]},
+            {"id": [1, 2], "x": [1, 2]},
+            "id",
+            KeyViolation,
+            "null in row 1 before",
+        ),
         ({"id": [1], "x": [1]}, {"id": ["a"], "x": [1]}, "id", InvalidUse, "int64 before and string after"),
         ({"id": [1], "x": [1]}, {"id": [1], "x": [2]}, "ix", NotFound, "no column 'ix'"),
     ],
@@ -373,11 +387,7 @@ def test_groups_and_columns_that_both_sides_share_are_not_read() -> None:
         groups = len(one.manifest.rows)
         assert groups > 50
         column = one.schema.get_field_index("x3")
-        own = [
-            entry
-            for snapshot in (one, other)
-            for entry in (snapshot.reader.entries([column])[0])
-        ]
+        own = [entry for snapshot in (one, other) for entry in (snapshot.reader.entries([column])[0])]
         shared = {entry.address for entry in own if [e.address for e in own].count(entry.address) > 1}
         expected = {(f"packs/{e.pack}.pack", e.offset, e.length) for e in own if e.address not in shared}
         assert 2 <= len(expected) <= 4

@@ -21,6 +21,7 @@ COMMANDS: dict[str, Entry] = {
     "log": Entry("Look", "fsvc.cli.log:log", "List commits, newest first."),
     "show": Entry("Look", "fsvc.cli.show:show", "Show a commit or a snapshot."),
     "ls": Entry("Look", "fsvc.cli.ls:ls", "List the feature sets at a revision."),
+    "diff": Entry("Look", "fsvc.cli.diff:diff", "Compare snapshots, commits and working files."),
     "head": Entry("Look", "fsvc.cli.head:head", "Print the first rows of a snapshot."),
     "hash": Entry("Look", "fsvc.cli.hash:identity", "Print the identity that a commit would give a file."),
     "branch": Entry("Refs", "fsvc.cli.branch:branch", "List, make or delete branches."),

@@ -169,7 +169,9 @@ class TableDiff:
             if len(rows.kept_after):
                 tasks.append((number, None))
         found: list[list[tuple[Counts, Counts]]] = [[] for _ in pairs]
-        for done, ((number, _), places) in enumerate(zip(tasks, self._each(self._compare, tasks), strict=True)):
+        for done, ((number, _), places) in enumerate(
+            zip(tasks, self._each(self._compare, tasks), strict=True)
+        ):
             found[number].append(places)
             self._progress("comparing", done + 1, len(tasks))
         return _gathered(found)
@@ -250,16 +252,14 @@ class TableDiff:
                 (one.minimum, other.minimum),
                 (one.maximum, other.maximum),
             )
-            shifted = any(
-                not _same(*values) for values in (change.nulls, change.minimum, change.maximum)
-            )
+            shifted = any(not _same(*values) for values in (change.nulls, change.minimum, change.maximum))
             if change.cells or shifted:
                 yield change
 
     def _touched(self, pair: ColumnPair) -> bool:
         """Whether the chunks of a column are others than they were."""
         old, new = self.before.manifest.chunks[pair.before], self.after.manifest.chunks[pair.after]
-        return old.tobytes() != new.tobytes()
+        return bool(old.tobytes() != new.tobytes())
 
     # -- row by row ------------------------------------------------------------------------------
 
@@ -267,7 +267,9 @@ class TableDiff:
         """The rows that were removed, added or changed, as :meth:`fsvc.diff.Diff.rows` documents them."""
         listed = self._listed(limit)
         change, before, after, flags = listed
-        kind = pa.DictionaryArray.from_arrays(pa.array(change, pa.int8()), pa.array(CHANGES)).cast(pa.string())
+        kind = pa.DictionaryArray.from_arrays(pa.array(change, pa.int8()), pa.array(CHANGES)).cast(
+            pa.string()
+        )
         columns: dict[str, pa.Array] = {"change": kind}
         if self.rows.key:
             columns["key"] = self._key_struct(change, before, after)
@@ -404,7 +406,9 @@ def _schema_change(before: SnapshotReader, after: SnapshotReader, columns: Colum
         added=tuple(other.schema.field(i).name for i in columns.added),
         dropped=tuple(one.schema.field(i).name for i in columns.dropped),
         renamed=tuple((old.name, new.name) for _, old, new in pairs if old.name != new.name),
-        retyped=tuple((new.name, str(old.type), str(new.type)) for _, old, new in pairs if old.type != new.type),
+        retyped=tuple(
+            (new.name, str(old.type), str(new.type)) for _, old, new in pairs if old.type != new.type
+        ),
         replaced=tuple(new.name for pair, _, new in pairs if not pair.comparable),
         nullable=tuple(new.name for _, old, new in pairs if old.nullable != new.nullable),
         categories=tuple(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import pyarrow as pa
 
 from fsvc.engine.replacing import replacing
 from fsvc.errors import UnsupportedData
 
-__all__ = ["write_arrow", "write_csv", "write_parquet"]
+__all__ = ["write_arrow", "write_csv", "write_csv_to", "write_parquet"]
 
 
 def write_arrow(
@@ -73,15 +74,22 @@ def write_csv(
     Raises UnsupportedData naming a column that has no form as text (nested, bytes), and StorageError
     where the file cannot be written.
     """
+    with (
+        replacing(path) as partial,
+        pa.output_stream(str(partial), compression=compression) as file,
+    ):
+        write_csv_to(file, schema, batches, delimiter=delimiter)
+
+
+def write_csv_to(
+    file: Any, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, delimiter: str = ","
+) -> None:
+    """Write CSV as :func:`write_csv` does into an open binary file, which stays open."""
     from pyarrow import csv
 
     plain = pa.schema([pa.field(field.name, _text_type(field.type, field.name)) for field in schema])
     options = csv.WriteOptions(delimiter=delimiter)
-    with (
-        replacing(path) as partial,
-        pa.output_stream(str(partial), compression=compression) as file,
-        csv.CSVWriter(file, plain, write_options=options) as writer,
-    ):
+    with csv.CSVWriter(file, plain, write_options=options) as writer:
         for batch in batches:
             columns = [_plain(column, field.type) for column, field in zip(batch.columns, plain, strict=True)]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=plain))

@@ -114,9 +114,7 @@ def _renamed(
     return bool((old[one] == new[other]).all())
 
 
-def _tied(
-    before: Manifest, after: Manifest, columns: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
+def _tied(before: Manifest, after: Manifest, columns: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Pairs of groups that are equal in some columns, each group once, in the new order."""
     if not columns:
         return
@@ -292,9 +290,7 @@ def _matched(
                 names_ = [after.manifest.schema.field(pair.after).name for pair in by]
                 _check_key(old, names_, "before")
                 _check_key(new, names_, "after")
-            old = [
-                _converted(one, other, pair) for one, other, pair in zip(old, new, by, strict=True)
-            ]
+            old = [_converted(one, other, pair) for one, other, pair in zip(old, new, by, strict=True)]
             return match(new, old)
         numbers = RowCodes(
             int(sum(before.manifest.rows[group] for group in loose_before)),
@@ -359,5 +355,3 @@ def _runs(
     long = np.concatenate([lengths, np.array(before.manifest.rows, np.int64)[ours]])
     order = np.argsort(ends)
     return starts[order], ends[order], long[order]
-
-

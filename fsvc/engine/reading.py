@@ -178,7 +178,10 @@ class SnapshotReader:
         edges = np.searchsorted(ordered, self.starts)
         found = pa.concat_arrays(
             [
-                picked(self.chunk(column, int(group)), ordered[edges[group] : edges[group + 1]] - self.starts[group])
+                picked(
+                    self.chunk(column, int(group)),
+                    ordered[edges[group] : edges[group + 1]] - self.starts[group],
+                )
                 for group in np.flatnonzero(np.diff(edges))
             ]
         )

@@ -12,7 +12,6 @@ from blake3 import blake3
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.virtual import layout
 from fsvc.format.canonical import ADDRESS_BYTES
-from fsvc.format.categories import dictionary_types
 from fsvc.format.index import Entry, unpack_meta
 
 __all__ = ["ColumnSummary", "column_summaries"]

@@ -89,6 +89,7 @@ def differing(left: pa.Array, right: pa.Array) -> Flags:
     The types have one meaning, or convert into each other: then cells are the same if each is what the
     other becomes.
     """
+    found: Flags
     if meaning(left.type) != meaning(right.type):
         return _differing_after_conversion(left, right)
     ours, theirs = valid_rows(left), valid_rows(right)
@@ -96,7 +97,8 @@ def differing(left: pa.Array, right: pa.Array) -> Flags:
         return _unequal(left, right)
     ours = np.ones(len(left), np.bool_) if ours is None else ours
     theirs = np.ones(len(right), np.bool_) if theirs is None else theirs
-    return (ours != theirs) | (ours & theirs & _unequal(left, right))
+    found = (ours != theirs) | (ours & theirs & _unequal(left, right))
+    return found
 
 
 def _differing_after_conversion(left: pa.Array, right: pa.Array) -> Flags:
@@ -123,7 +125,8 @@ def _unequal(left: pa.Array, right: pa.Array) -> Flags:
         return np.zeros(len(left), np.bool_)
     if pa.types.is_nested(t):
         both = codes(_joined([left, right]))
-        return both[: len(left)] != both[len(left) :]
+        different: Flags = both[: len(left)] != both[len(left) :]
+        return different
     if pa.types.is_boolean(t) or _is_bytes(t):
         if _is_bytes(t):
             left, right = _as_bytes(left), _as_bytes(right)
@@ -133,7 +136,7 @@ def _unequal(left: pa.Array, right: pa.Array) -> Flags:
         return found
     width = t.byte_width
     ours, theirs = (_raw(array, width) for array in (left, right))
-    different: Flags = (ours != theirs) if ours.ndim == 1 else (ours != theirs).any(axis=1)
+    different = (ours != theirs) if ours.ndim == 1 else (ours != theirs).any(axis=1)
     return different
 
 
@@ -197,7 +200,8 @@ def _encoded(array: pa.Array) -> Counts:
     indices = pc.dictionary_encode(array).indices
     if indices.null_count:
         indices = pc.fill_null(indices, _NULL)
-    return indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers: Counts = indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers
 
 
 def combined(columns: Sequence[Counts], rows: int) -> Counts:
@@ -261,7 +265,8 @@ def match(left: Sequence[pa.Array], right: Sequence[pa.Array]) -> Counts:
         both = combined(numbers, len(left[0]) + len(right[0]))
         ours, theirs = pa.array(both[: len(left[0])]), pa.array(both[len(left[0]) :])
     found = pc.fill_null(pc.index_in(ours, value_set=theirs), _NULL)
-    return found.to_numpy(zero_copy_only=False).astype(np.int64)
+    places: Counts = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    return places
 
 
 def repeated(columns: Sequence[pa.Array]) -> tuple[int, int] | None:
