@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fsvc.engine import history, locate
 from fsvc.engine.clock import timestamp
@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
+    from fsvc.merging import Kind, MergePlan
 
 __all__ = ["Identified", "Repository", "identify", "init", "open_repository"]
+
+_MOST_TRIES = 20
+"""How often a merge that only moves a branch is tried again when others are faster."""
 
 _HELD = "not-committed"
 """The branch of a scratch repository on which a table that is not committed stands."""
@@ -407,6 +411,269 @@ class Repository:
         store = Store(OverlayStorage(self._store.storage, LocalStorage(folder)))
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
         return Repository(store, branch=self.current_branch, author=self.author)
+
+    # -- merging ---------------------------------------------------------------------------------
+
+    def merge(
+        self,
+        revision: str,
+        *,
+        branch: str | None = None,
+        message: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        fast_forward: bool = True,
+        base: str | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Merge a revision into a branch, the current one unless told; gives the commit that it then stands on.
+
+        Feature sets that one side changed are taken over; those that both changed are merged by key, row by
+        row and cell by cell. ``strategy`` settles conflicts by taking one side. Where the branch has nothing
+        of its own it is moved forward, unless ``fast_forward`` is False. ``base`` is the commit against which
+        changes are judged; unless told it is the best common ancestor.
+
+        Raises :class:`fsvc.errors.MergeConflict`, which lists the rows; nothing is written then. Raises
+        ConflictError where another writer changed the same feature set meanwhile.
+        """
+        stamp = None if time is None else _stamp(time)
+        for _ in range(_MOST_TRIES):
+            plan = self.plan_merge(
+                revision,
+                branch=branch,
+                strategy=strategy,
+                fast_forward=fast_forward,
+                base=base,
+                threads=threads,
+                progress=progress,
+            )
+            try:
+                return plan.publish(
+                    message=message,
+                    author=author,
+                    time=timestamp if stamp is None else lambda: stamp,
+                    metadata=metadata,
+                )
+            except BaseException as error:
+                plan.abandon()
+                # Somebody was first where the branch was only to be moved: then it is no fast-forward any more.
+                if plan.kind != "fast-forward" or not isinstance(error, Conflict):
+                    raise
+        raise Conflict("the branch moved each time it was to be merged into", hint="try again")
+
+    def plan_merge(
+        self,
+        revision: str,
+        *,
+        branch: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        fast_forward: bool = True,
+        base: str | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> MergePlan:
+        """What :meth:`merge` would do, with its conflicts; nothing is written before it is published."""
+        from fsvc.merging import MergePlan
+
+        branch = branch or self.current_branch
+        ours, theirs = self._head_to_merge_into(branch), self.resolve(revision)
+        if history.is_ancestor(self._store, theirs.id, ours.id):
+            return MergePlan(self, branch, "up to date", ours, theirs, (theirs,), None)
+        # Version numbers are counted along first parents: moving must not put others in their place.
+        forward = base is None and fast_forward
+        if forward and any(commit == ours.id for commit, _ in history.first_parents(self._store, theirs.id)):
+            return MergePlan(self, branch, "fast-forward", ours, theirs, (ours,), None)
+        bases = (
+            history.merge_bases(self._store, ours.id, theirs.id) if base is None else [self.resolve(base).id]
+        )
+        if not bases:
+            raise InvalidUse(
+                f"{revision} and {branch} have no commit in common",
+                hint="--base COMMIT says against which one changes are judged",
+            )
+        return self._plan(
+            branch, "merge", ours, theirs, bases, theirs.id, theirs.id, strategy, threads, progress
+        )
+
+    def revert(
+        self,
+        revision: str,
+        *,
+        mainline: int | None = None,
+        branch: str | None = None,
+        message: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Take back what a commit changed, by a new commit; what came later stays.
+
+        Of a merge, ``mainline`` says the parent, from 1, to which to go back. ``theirs`` as strategy takes
+        back also what was changed again later. Raises as :meth:`merge` does, and InvalidUse for the first
+        commit, or one that added a feature set: versions are never taken back.
+        """
+        plan = self.plan_revert(
+            revision, mainline=mainline, branch=branch, strategy=strategy, threads=threads, progress=progress
+        )
+        return self._publish(plan, message, author, time, metadata)
+
+    def plan_revert(
+        self,
+        revision: str,
+        *,
+        mainline: int | None = None,
+        branch: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> MergePlan:
+        """What :meth:`revert` would do; nothing is written before it is published."""
+        branch = branch or self.current_branch
+        commit = self.resolve(revision)
+        parent = self._parent(commit, mainline)
+        if parent is None:
+            raise InvalidUse(f"{commit.id[:12]} is the first commit: there is nothing to go back to")
+        gone = sorted(commit.record.feature_sets.keys() - self._store.commit(parent).feature_sets.keys())
+        if gone:
+            raise InvalidUse(
+                f"commit {commit.id[:12]} added feature set {gone[0]!r}; it cannot be taken away again, since its"
+                " versions would begin anew at v1",
+                hint="check out the other feature sets as they were before, and commit them",
+            )
+        ours = self._head_to_merge_into(branch)
+        return self._plan(
+            branch, "revert", ours, commit, [commit.id], parent, None, strategy, threads, progress
+        )
+
+    def cherry_pick(
+        self,
+        revision: str,
+        *,
+        mainline: int | None = None,
+        branch: str | None = None,
+        message: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Put what one commit changed on top of a branch, by a new commit of the same author and message.
+
+        Of a merge, ``mainline`` says against which parent, from 1, its changes are meant. Raises as
+        :meth:`merge` does.
+        """
+        plan = self.plan_cherry_pick(
+            revision, mainline=mainline, branch=branch, strategy=strategy, threads=threads, progress=progress
+        )
+        return self._publish(plan, message, author or plan.theirs.author, time, metadata)
+
+    def plan_cherry_pick(
+        self,
+        revision: str,
+        *,
+        mainline: int | None = None,
+        branch: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> MergePlan:
+        """What :meth:`cherry_pick` would do; nothing is written before it is published."""
+        branch = branch or self.current_branch
+        commit = self.resolve(revision)
+        parent = self._parent(commit, mainline)
+        ours = self._head_to_merge_into(branch)
+        return self._plan(
+            branch, "cherry-pick", ours, commit, [parent], commit.id, None, strategy, threads, progress
+        )
+
+    def _publish(
+        self,
+        plan: MergePlan,
+        message: str | None,
+        author: str | None,
+        time: str | None,
+        metadata: Mapping[str, str] | None,
+    ) -> Commit:
+        stamp = None if time is None else _stamp(time)
+        try:
+            return plan.publish(
+                message=message,
+                author=author,
+                time=timestamp if stamp is None else lambda: stamp,
+                metadata=metadata,
+            )
+        except BaseException:
+            plan.abandon()
+            raise
+
+    def _plan(
+        self,
+        branch: str,
+        kind: Kind,
+        ours: Commit,
+        named: Commit,
+        bases: Sequence[str | None],
+        theirs: str,
+        merged: str | None,
+        strategy: Literal["ours", "theirs"] | None,
+        threads: int | None,
+        progress: Progress,
+    ) -> MergePlan:
+        from fsvc.engine.merging import Merge
+        from fsvc.merging import MergePlan
+
+        merge = Merge(
+            self._store,
+            branch,
+            ours.id,
+            bases,
+            theirs,
+            merged=merged,
+            strategy=strategy,
+            threads=threads,
+            progress=progress,
+        )
+        judged = tuple(Commit(self._store, base, self._store.commit(base)) for base in bases if base)
+        return MergePlan(self, branch, kind, ours, named, judged, merge)
+
+    def _head_to_merge_into(self, branch: str) -> Commit:
+        head = self.head(branch)
+        if head is not None:
+            return head
+        near = names.nearest(branch, self.branches())
+        raise NotFound(
+            f"branch {branch!r} has no commit to merge into",
+            hint=f"did you mean {near[0]!r}?" if near else None,
+        )
+
+    @staticmethod
+    def _parent(commit: Commit, mainline: int | None) -> str | None:
+        """The parent against which a commit's changes are meant; None where it has none."""
+        parents = commit.parents
+        if mainline is None and len(parents) > 1:
+            raise InvalidUse(
+                f"commit {commit.id[:12]} is a merge: against which of its {len(parents)} parents is not clear",
+                hint="--mainline 1 means the branch that was merged into",
+            )
+        number = 1 if mainline is None else mainline
+        if not 1 <= number <= max(len(parents), 1):
+            raise InvalidUse(f"commit {commit.id[:12]} has no parent {number}")
+        return parents[number - 1] if parents else None
+
+    def forward(self, branch: str, expected: str, commit: str, *, author: str | None = None) -> None:
+        """Move a branch forward, from one commit to a later one. Raises Conflict where it is elsewhere."""
+        entry = self._store.refs.head("heads", branch)
+        if entry is None or entry.commit != expected:
+            raise Conflict(f"branch {branch!r} moved meanwhile", hint="try again")
+        self._append("heads", branch, entry, commit, f"merge: forward to {history.short(commit)}", author)
 
     # -- refs ------------------------------------------------------------------------------------
 
