@@ -36,7 +36,9 @@ class MergePlan:
         theirs: Commit,
         bases: tuple[Commit, ...],
         merge: Merge | None,
+        revision: str,
     ) -> None:
+        self._revision = revision
         self._repository = repository
         self._merge = merge
         self.branch = branch
@@ -114,7 +116,7 @@ class MergePlan:
             return f"revert: {first}\n\nThis takes back commit {self.theirs.id}."
         if self.kind == "cherry-pick":
             return f"{self.theirs.message.rstrip()}\n\n(picked from commit {self.theirs.id})"
-        return f"merge {self.theirs.id[:12]} into {self.branch}: {first}"
+        return f"merge {self._revision} into {self.branch}"
 
     def abandon(self) -> None:
         """Give it up."""

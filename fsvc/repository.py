@@ -28,6 +28,7 @@ from fsvc.storage.system import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     # Loaded when needed: looking at history should not wait for numpy and pyarrow.
+    from fsvc.blame import Blame
     from fsvc.diff import CommitDiff, Diff
     from fsvc.engine.committing import CommitDraft
     from fsvc.engine.pins import Pin
@@ -298,11 +299,25 @@ class Repository:
         return None if commit is None else Commit(self._store, commit, self._store.commit(commit))
 
     def log(
-        self, name: str | None = None, *, revision: str | None = None, limit: int | None = None
+        self,
+        name: str | None = None,
+        *,
+        revision: str | None = None,
+        limit: int | None = None,
+        key: Any = None,
+        between: tuple[Any, Any] | None = None,
     ) -> list[Commit]:
-        """Commits, newest first: all that a revision stands on, or those that changed a feature set."""
+        """Commits, newest first: all that a revision stands on, or those that changed a feature set.
+
+        With ``key`` or ``between``, as :meth:`blame` takes them, those that changed one of these rows.
+        """
         if revision is None and self.head() is None:
             return []
+        if key is not None or between is not None:
+            if name is None:
+                raise InvalidUse("a key is one of a feature set", hint="name the feature set")
+            rows = self.blame(name, key, revision=revision, between=between)
+            return list(dict.fromkeys(version.commit for version in rows.versions()))[:limit]
         start = self.resolve(revision, feature_set=name)
         found: list[Commit] = []
         seen = False
@@ -412,6 +427,28 @@ class Repository:
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
         return Repository(store, branch=self.current_branch, author=self.author)
 
+    def blame(
+        self,
+        name: str,
+        key: Any = None,
+        *,
+        revision: str | None = None,
+        between: tuple[Any, Any] | None = None,
+    ) -> Blame:
+        """The history of one row, or of the rows of a range of keys, down to the cell.
+
+        ``key`` is the value of the key column, or a tuple with one for each; values may be given as text.
+        ``between`` is the least and the greatest key instead, None where there is no end. History begins at
+        ``revision``, the current branch unless told. Only the groups that can hold the keys are read, and
+        of these only chunks that differ from one version to the next.
+
+        Raises NotFound for an unknown feature set, InvalidUse for one without a key and for values that are
+        none of the key's.
+        """
+        from fsvc.blame import Blame
+
+        return Blame(self, name, self.resolve(revision, feature_set=name), key, between)
+
     # -- merging ---------------------------------------------------------------------------------
 
     def merge(
@@ -481,11 +518,11 @@ class Repository:
         branch = branch or self.current_branch
         ours, theirs = self._head_to_merge_into(branch), self.resolve(revision)
         if history.is_ancestor(self._store, theirs.id, ours.id):
-            return MergePlan(self, branch, "up to date", ours, theirs, (theirs,), None)
+            return MergePlan(self, branch, "up to date", ours, theirs, (theirs,), None, revision)
         # Version numbers are counted along first parents: moving must not put others in their place.
         forward = base is None and fast_forward
         if forward and any(commit == ours.id for commit, _ in history.first_parents(self._store, theirs.id)):
-            return MergePlan(self, branch, "fast-forward", ours, theirs, (ours,), None)
+            return MergePlan(self, branch, "fast-forward", ours, theirs, (ours,), None, revision)
         bases = (
             history.merge_bases(self._store, ours.id, theirs.id) if base is None else [self.resolve(base).id]
         )
@@ -495,7 +532,7 @@ class Repository:
                 hint="--base COMMIT says against which one changes are judged",
             )
         return self._plan(
-            branch, "merge", ours, theirs, bases, theirs.id, theirs.id, strategy, threads, progress
+            branch, "merge", ours, theirs, bases, theirs.id, theirs.id, revision, strategy, threads, progress
         )
 
     def revert(
@@ -548,7 +585,7 @@ class Repository:
             )
         ours = self._head_to_merge_into(branch)
         return self._plan(
-            branch, "revert", ours, commit, [commit.id], parent, None, strategy, threads, progress
+            branch, "revert", ours, commit, [commit.id], parent, None, revision, strategy, threads, progress
         )
 
     def cherry_pick(
@@ -591,7 +628,17 @@ class Repository:
         parent = self._parent(commit, mainline)
         ours = self._head_to_merge_into(branch)
         return self._plan(
-            branch, "cherry-pick", ours, commit, [parent], commit.id, None, strategy, threads, progress
+            branch,
+            "cherry-pick",
+            ours,
+            commit,
+            [parent],
+            commit.id,
+            None,
+            revision,
+            strategy,
+            threads,
+            progress,
         )
 
     def _publish(
@@ -623,6 +670,7 @@ class Repository:
         bases: Sequence[str | None],
         theirs: str,
         merged: str | None,
+        revision: str,
         strategy: Literal["ours", "theirs"] | None,
         threads: int | None,
         progress: Progress,
@@ -642,7 +690,7 @@ class Repository:
             progress=progress,
         )
         judged = tuple(Commit(self._store, base, self._store.commit(base)) for base in bases if base)
-        return MergePlan(self, branch, kind, ours, named, judged, merge)
+        return MergePlan(self, branch, kind, ours, named, judged, merge, revision)
 
     def _head_to_merge_into(self, branch: str) -> Commit:
         head = self.head(branch)

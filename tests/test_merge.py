@@ -398,7 +398,7 @@ def test_after_a_criss_cross_merge_both_bases_are_heard() -> None:
 
 
 def test_what_was_undone_does_not_come_back_through_a_criss_cross_merge() -> None:
-    repository, one, other = criss_cross()
+    repository, _, other = criss_cross()
     ours = repository.snapshot("t").to_arrow()
     repository.commit({"t": put(ours, "n", 3, 333)}, message="ours")
     repository.commit({"t": put(ours, "b", 2, "text 2")}, branch="theirs", message="undone")

@@ -21,6 +21,7 @@ __all__ = [
     "schema_document",
     "schema_lines",
     "stat_document",
+    "structs",
 ]
 
 _WIDEST_CELL = 40
@@ -172,28 +173,29 @@ def _cell(value: Any) -> str:
 def _listed(rows: pa.Table, schema: SchemaChange) -> Iterator[tuple[Any, ...]]:
     """The rows of a table of changes as Python objects: change, key, columns, before, after, both numbers."""
     keyed = "key" in rows.column_names
-    keys = _structs(rows["key"]) if keyed else [None] * rows.num_rows
+    keys = structs(rows["key"]) if keyed else [None] * rows.num_rows
     names = rows["columns"].to_pylist() if keyed else [None] * rows.num_rows
-    sides = [_structs(rows[name]) for name in ("before", "after")]
+    sides = [structs(rows[name]) for name in ("before", "after")]
     plain = [rows[name].to_pylist() for name in ("change", "row_before", "row_after")]
     old_names = {new: old for old, new in schema.renamed}
     for key, listed, old, new, change, *places in zip(keys, names, *sides, *plain, strict=True):
-        before = None if change == "added" else old
-        after = None if change == "removed" else new
+        before, after = old, new
         if change == "changed":
             before = {name: old[old_names.get(name, name)] for name in listed}
             after = {name: new[name] for name in listed}
         yield change, key, listed, before, after, *places
 
 
-def _structs(column: pa.ChunkedArray) -> list[dict[str, Any]]:
-    """A column of structs as dicts, times that Python lacks as text."""
-    found: list[dict[str, Any]] = []
+def structs(column: pa.ChunkedArray) -> list[Any]:
+    """A column of structs as dicts, times that Python lacks as text; None for null."""
+    found: list[Any] = []
     for chunk in column.chunks:
         fields = [chunk.type.field(i) for i in range(chunk.type.num_fields)]
         columns = [cells(chunk.field(i)) for i in range(len(fields))]
         names = [field.name for field in fields]
-        if not columns:
-            found += [{} for _ in range(len(chunk))]
-        found += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        rows = zip(*columns, strict=True) if columns else ([] for _ in range(len(chunk)))
+        found += [
+            dict(zip(names, row, strict=True)) if valid else None
+            for row, valid in zip(rows, chunk.is_valid().to_pylist(), strict=True)
+        ]
     return found
