@@ -11,6 +11,7 @@ parent that has it as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -20,9 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsvc.engine import history
-from fsvc.engine.pairing import pair_columns
+from fsvc.engine.pairing import ColumnPair, pair_columns
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
+from fsvc.engine.writing import default_threads
 from fsvc.errors import InvalidUse
 from fsvc.format.cells import Flags, differing, match, picked
 from fsvc.format.commit import CommitRecord
@@ -106,11 +108,20 @@ class _Slice:
     """The wanted rows of one snapshot, in the order of the snapshot."""
 
     def __init__(
-        self, reader: SnapshotReader, parts: Sequence[tuple[int, Counts]], memo: dict[Any, pa.Array]
+        self,
+        reader: SnapshotReader,
+        parts: Sequence[tuple[int, Counts]],
+        memo: dict[Any, pa.Array],
+        entries: dict[bytes, Entry],
     ) -> None:
         self.reader = reader
         self._parts = parts
         self._memo = memo
+        self._entries = entries
+
+    def addresses(self, column: int) -> list[bytes]:
+        """The addresses of the chunks that a column's cells are in."""
+        return [self.reader.manifest.identity(column, group).address for group, _ in self._parts]
 
     def token(self, column: int) -> tuple[Any, ...]:
         """What says which cells these are, without reading them."""
@@ -123,7 +134,10 @@ class _Slice:
         token = self.token(column)
         found = self._memo.get(token)
         if found is None:
-            parts = [picked(self.reader.chunk(column, group), rows) for group, rows in self._parts]
+            parts = [
+                picked(self.reader.chunk(column, group, self._entries.get(address)), rows)
+                for (group, rows), address in zip(self._parts, self.addresses(column), strict=True)
+            ]
             kind = self.reader.manifest.stored_fields[column].type
             found = self._memo[token] = pa.concat_arrays(parts) if parts else pa.array([], kind)
         return found
@@ -161,6 +175,7 @@ class Rows:
         self._values = values
         self._memo: dict[Any, pa.Array] = {}
         self._found: dict[bytes, Counts] = {}
+        self._entries: dict[bytes, Entry] = {}
         self._compared: dict[tuple[str | None, str | None], _Against] = {}
 
     # -- walking ---------------------------------------------------------------------------------
@@ -185,7 +200,7 @@ class Rows:
         schema = reader.manifest.schema
         columns = [schema.get_field_index(name) for name in self._key_names]
         if min(columns) < 0:
-            return _Slice(reader, [], self._memo)
+            return _Slice(reader, [], self._memo, self._entries)
         # What stands in a key chunk is the same in every version that has it.
         tokens = [
             b"".join(reader.manifest.chunks[column, group].tobytes() for column in columns)
@@ -203,7 +218,9 @@ class Rows:
                     else np.zeros(0, np.int64)
                 )
         parts = [(group, self._found[token]) for group, token in enumerate(tokens)]
-        return _Slice(reader, [(group, rows) for group, rows in parts if len(rows)], self._memo)
+        return _Slice(
+            reader, [(group, rows) for group, rows in parts if len(rows)], self._memo, self._entries
+        )
 
     @cached_property
     def _universe(self) -> tuple[list[pa.Array], dict[str, Counts]]:
@@ -245,6 +262,41 @@ class Rows:
         keys, places = self._universe
         return np.full(len(keys[0]), -1) if snapshot is None else places[snapshot]
 
+    @cached_property
+    def _pairs(self) -> dict[tuple[str, str], list[ColumnPair]]:
+        """The columns to compare between each snapshot and those of its parents; what they hold is read ahead."""
+        found: dict[tuple[str, str], list[ColumnPair]] = {}
+        wanted: dict[tuple[Any, ...], tuple[_Slice, int]] = {}
+        for _, record in self._commits:
+            new = self._snapshot(record)
+            for old in (self._snapshot(self._store.commit(parent)) for parent in record.parents):
+                if new is None or old is None or new == old or (new, old) in found:
+                    continue
+                one, other = self._slices[new], self._slices[old]
+                keys = [one.reader.manifest.schema.get_field_index(name) for name in self._key_names]
+                found[new, old] = pair_columns(other.reader.manifest, one.reader.manifest).compared(keys)
+                for pair in found[new, old]:
+                    sides = ((one, pair.after), (other, pair.before))
+                    tokens = [rows.token(column) for rows, column in sides]
+                    if tokens[0] != tokens[1] or not pair.same_meaning:
+                        wanted |= dict(zip(tokens, sides, strict=True))
+        self._read_ahead(list(wanted.values()))
+        return found
+
+    def _read_ahead(self, wanted: Sequence[tuple[_Slice, int]]) -> None:
+        """Read cells by threads, after one look for where all of them lie."""
+        wanted = [(rows, column) for rows, column in wanted if rows.token(column) not in self._memo]
+        if not wanted:
+            return
+        addresses = list({address for rows, column in wanted for address in rows.addresses(column)})
+        found = self._store.objects.find(b"".join(addresses))
+        for i, address in enumerate(addresses):
+            if (entry := found[i]) is not None:
+                self._entries[address] = entry
+        with ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-blame") as pool:
+            for done in [pool.submit(rows.cells, column) for rows, column in wanted]:
+                done.result()
+
     def _against(self, new: str | None, old: str | None) -> _Against:
         """How the rows of one snapshot differ from those of another; None is a commit without any."""
         known = self._compared.get((new, old))
@@ -257,10 +309,7 @@ class Rows:
         if new is not None and old is not None and len(both):
             one, other = self._slices[new], self._slices[old]
             in_place = bool((ours[both] == theirs[both]).all())
-            pairs = pair_columns(other.reader.manifest, one.reader.manifest).compared(
-                [one.reader.manifest.schema.get_field_index(name) for name in self._key_names]
-            )
-            for pair in pairs:
+            for pair in self._pairs[new, old]:
                 flags = np.zeros(len(same), np.bool_)
                 alike = pair.same_meaning and in_place and one.token(pair.after) == other.token(pair.before)
                 if not alike:
@@ -338,6 +387,7 @@ class Rows:
         schema = rows.reader.manifest.schema
         if columns is None:
             columns = [i for i, name in enumerate(schema.names) if name not in self._key_names]
+            self._read_ahead([(rows, i) for i in columns])
         place = np.array([row])
         return {
             schema.field(i).name: self._values(rows.reader.plain(picked(rows.cells(i), place), i))[0]

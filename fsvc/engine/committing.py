@@ -71,16 +71,19 @@ class CommitDraft:
     def take(self, name: str, snapshot: str) -> None:
         """Set a feature set's snapshot to one that is stored already. Raises Corruption where a part is gone."""
         manifest = self.store.manifest(snapshot)
+        self.reuse(manifest)
+        self.add(name, Written(manifest, chunks=manifest.chunks[..., 0].size, new_chunks=0, new_bytes=0))
+
+    def reuse(self, manifest: Manifest) -> None:
+        """Stand on all objects of a snapshot that is stored. Raises Corruption where one is gone."""
         columns, groups = manifest.chunks.shape[:2]
         identities = [manifest.identity(i, group) for i in range(columns) for group in range(groups)]
         names = [field.name for field in manifest.schema for _ in range(groups)]
-        paths = list(manifest.category_types)
-        self.store.objects.refresh()
-        if any(self.sink.claim([*identities, *manifest.categories], [*names, *paths])):
+        if any(self.sink.claim([*identities, *manifest.categories], [*names, *manifest.category_types])):
             raise Corruption(
-                f"snapshot {snapshot} is not whole any more", hint="run 'fsvc verify' to see what is missing"
+                f"snapshot {manifest.id} is not whole any more",
+                hint="run 'fsvc verify' to see what is missing",
             )
-        self.add(name, Written(manifest, chunks=len(identities), new_chunks=0, new_bytes=0))
 
     def written(self, name: str) -> Written | None:
         """What was set for a feature set, if anything was."""

@@ -24,7 +24,7 @@ from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
 from fsvc.engine.threeway import Strategy, TableMerge
-from fsvc.engine.writing import Written, write_snapshot
+from fsvc.engine.writing import Written, write_chunks, write_snapshot
 from fsvc.errors import Conflict, InvalidUse, MergeConflict
 from fsvc.format.commit import CommitRecord
 
@@ -228,6 +228,19 @@ class Merge:
         self._written = True
 
     def _write(self, name: str, merge: TableMerge, *, keep: bool) -> Written:
+        changed = merge.changed_chunks()
+        if changed is not None:
+            if keep:
+                self.draft.reuse(merge.ours.manifest)
+            return write_chunks(
+                merge.ours.manifest,
+                changed,
+                merge.chunk,
+                sink=self.draft.sink if keep else None,
+                threads=self._threads,
+                progress=self._progress,
+                name=name,
+            )
         return write_snapshot(
             merge.schema,
             merge.batches(),

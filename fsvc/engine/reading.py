@@ -122,9 +122,15 @@ class SnapshotReader:
         return {path: self._categories[path] for path in wanted}
 
     def _read_alone(
-        self, identity: Identity, field: pa.Field, what: str, rows: int | None = None
+        self,
+        identity: Identity,
+        field: pa.Field,
+        what: str,
+        rows: int | None = None,
+        entry: Entry | None = None,
     ) -> pa.Array:
-        entry = self._objects.find(identity.address)[0]
+        if entry is None:
+            entry = self._objects.find(identity.address)[0]
         if entry is None:
             raise Corruption(f"object {identity.address.hex()} is missing: {what}")
         if rows is None:
@@ -150,14 +156,40 @@ class SnapshotReader:
         """The number of the first row of each group, and of all rows at the end."""
         return np.concatenate([[0], np.cumsum(np.array(self.manifest.rows, np.int64))]).astype(np.int64)
 
-    def chunk(self, column: int, group: int) -> pa.Array:
-        """One column of one group in stored form, proven."""
+    def chunk(self, column: int, group: int, entry: Entry | None = None) -> pa.Array:
+        """One column of one group in stored form, proven; ``entry`` is its object where that is known."""
         return self._read_alone(
             self.manifest.identity(column, group),
             self.manifest.stored_fields[column],
             self.place(column, group),
             self.manifest.rows[group],
+            entry,
         )
+
+    def group(self, columns: Sequence[int], group: int) -> list[pa.Array]:
+        """Some columns of one group in stored form, decoded at once, proven."""
+        if not columns:
+            return []
+        manifest = self.manifest
+        identities = [manifest.identity(column, group) for column in columns]
+        found = self._objects.find(b"".join(identity.address for identity in identities))
+        chunks = []
+        for i, column in enumerate(columns):
+            entry = found[i]
+            if entry is None:
+                raise Corruption(
+                    f"object {identities[i].address.hex()} is missing: {self.place(column, group)}"
+                )
+            chunks.append(self._objects.read(entry))
+        fields = [manifest.stored_fields[column] for column in columns]
+        named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]
+        footer = pages.parquet_schema(pa.schema(named))
+        arrays = decode_groups(
+            footer, [(manifest.rows[group], chunks)], named, self.place(columns[0], group)
+        )[0]
+        for array, field, identity, column in zip(arrays, fields, identities, columns, strict=True):
+            _prove(array, field, identity, self.place(column, group))
+        return arrays
 
     def chunks(self, column: int, groups: Sequence[int]) -> pa.Array:
         """One column of some groups, one after the other, in stored form, proven."""

@@ -31,7 +31,7 @@ from fsvc.engine.writing import default_threads
 from fsvc.errors import Conflict
 from fsvc.format.categories import child_path, dictionary_types
 from fsvc.format.cells import Flags, differing, match, meaning, picked
-from fsvc.format.rowvalues import Counts
+from fsvc.format.rowvalues import Counts, fixed_width
 from fsvc.format.stored import comparable, from_stored, stored_field, stored_type, to_stored
 
 __all__ = ["Strategy", "TableMerge"]
@@ -394,6 +394,31 @@ class TableMerge:
         edits = self._plan[0]
         return self.ours.manifest.num_rows - len(edits.removed) + len(edits.inserted)
 
+    def changed_chunks(self) -> dict[int, list[int]] | None:
+        """Which columns differ from ours in each group, where nothing but their cells does; else None.
+
+        Then rows, key and cuts are those of ours: cells of a fixed width have no say in cuts.
+        """
+        edits, schema = self._plan[0], self.ours.manifest.schema
+        if len(edits.removed) or len(edits.inserted) or not self.schema.equals(schema, check_metadata=True):
+            return None
+        found: dict[int, list[int]] = {}
+        for number, (column, cells) in enumerate(zip(self.columns, edits.cells, strict=True)):
+            if not len(cells.ours):
+                continue
+            if column.ours != number or column.is_key or fixed_width(column.field.type) is None:
+                return None
+            for group in np.unique(np.searchsorted(self.ours.starts, cells.ours, "right") - 1).tolist():
+                found.setdefault(group, []).append(number)
+        return found
+
+    def chunk(self, column: int, group: int) -> pa.Array:
+        """A column of one group of ours with the cells of theirs put in, in stored form."""
+        merged, (first, end) = self.columns[column], self.ours.starts[group : group + 2]
+        cells = self._plan[0].cells[column].within(int(first), int(end))
+        array = self._fitted(merged, self.ours.chunk(column, group))
+        return self._with_cells(merged, array, cells, int(first))
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The merged table, a batch for each row group of ours; a few are made ahead by threads.
 
@@ -434,8 +459,15 @@ class TableMerge:
         places = places[places >= 0]
         unchanged = len(places) == end - first and not len(inserted)
         arrays = []
+        numbers = [column.ours for column in self.columns if column.ours is not None]
+        stored = {} if group is None else dict(zip(numbers, self.ours.group(numbers, group), strict=True))
         for column, cells, known in zip(self.columns, edits.cells, categories, strict=True):
-            array = self._ours_column(column, group, first, end)
+            if column.ours is None:
+                array = self._their_cells(column, self._counterparts(np.arange(first, end))[1])
+            elif group is None:
+                array = pa.array([], stored_field(column.field).type)
+            else:
+                array = self._fitted(column, stored[column.ours])
             own = cells.within(first, end)
             if len(own.ours):
                 array = self._with_cells(column, array, own, first)
@@ -443,14 +475,6 @@ class TableMerge:
                 array = picked(pa.concat_arrays([array, self._their_cells(column, inserted)]), places)
             arrays.append(from_stored(array, column.field.type, known, child_path("", column.field.name)))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-
-    def _ours_column(self, column: MergedColumn, group: int | None, first: int, end: int) -> pa.Array:
-        if column.ours is None:
-            theirs = self._counterparts(np.arange(first, end))[1]
-            return self._their_cells(column, theirs)
-        if group is None:
-            return pa.array([], stored_field(column.field).type)
-        return self._fitted(column, self.ours.chunk(column.ours, group))
 
     def _their_cells(self, column: MergedColumn, rows: Counts) -> pa.Array:
         """The cells of rows of theirs; null where theirs has no such row or column."""
