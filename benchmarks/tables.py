@@ -7,7 +7,7 @@ of any length are made in the memory of a few blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 __all__ = [
     "ADDED",
     "BLOCK_ROWS",
+    "EDITED",
     "KEY",
     "RECOMPUTED",
     "added_column",
     "blocks",
+    "edited",
     "make_table",
     "recomputed_column",
     "schema",
@@ -36,6 +38,9 @@ RECOMPUTED = "churn_risk"
 """The column that :func:`recomputed_column` gives other values."""
 ADDED = "lifetime_value"
 """The column that :func:`added_column` gives; tables do not have it."""
+
+EDITED = ("balance", "spend_30d", "visits_30d")
+"""The columns in which :func:`edited` changes cells."""
 
 BLOCK_ROWS = 1 << 16
 """How many rows are made at once."""
@@ -255,6 +260,19 @@ def recomputed_column(rows: int, variant: int) -> pa.Array:
     """Other values for the column RECOMPUTED, of the same kind. ``variant`` 0 gives the table's own."""
     column = next(column for column in _COLUMNS if column.name == RECOMPUTED)
     return _whole_column(column, rows, variant)
+
+
+def edited(table: pa.Table, rows: Sequence[np.ndarray[Any, np.dtype[np.int64]]], by: int = 1) -> pa.Table:
+    """The table with other values in some rows of the columns EDITED, ``rows`` for each of them."""
+    for name, chosen in zip(EDITED, rows, strict=True):
+        at = table.schema.get_field_index(name)
+        flags = np.zeros(len(table), np.bool_)
+        flags[chosen] = True
+        values = table[name].combine_chunks()
+        changed = pc.add(values, pa.scalar(by, values.type))
+        column = pc.if_else(pa.array(flags), changed, values)
+        table = table.set_column(at, table.schema.field(at), column)
+    return table
 
 
 def write_source(path: Path, size: int) -> int:

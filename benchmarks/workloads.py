@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
-from typing import Literal
+from typing import Any, Literal
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,6 +26,7 @@ __all__ = ["WORKLOADS", "Bench", "Options", "Workload", "WrongResult", "warm_up"
 _NAME = "customers"
 _PLAIN_WRITE = "write of the table as Parquet"
 _PLAIN_READ = "read of the Parquet file"
+_PLAIN_JOIN = "DuckDB's full outer join of two Parquet files"
 _PLAIN_BYTES = "the table as a Parquet file"
 
 
@@ -265,6 +268,116 @@ def _bytes_appended(bench: Bench) -> Pairs:
     return _new_bytes(bench, bench.table, after, rows)
 
 
+# -- comparing and merging -----------------------------------------------------------------------
+
+
+def _chosen(rows: int, share: float, seed: int) -> list[Any]:
+    """For each of the columns that are edited a share of all rows, at random."""
+    random = np.random.default_rng(seed)
+    return [random.choice(rows, max(1, int(rows * share)), replace=False) for _ in tables.EDITED]
+
+
+def _two_versions(bench: Bench, name: str, rows: Sequence[Any]) -> tuple[str, Path]:
+    """A repository with the table and an edited one as versions 1 and 2, and the edited one as a file."""
+    edited = tables.edited(bench.table, rows)
+    repository = bench.new_repository(bench.table, name)
+    fsvc.open(repository).commit({_NAME: edited}, message="edited")
+    other = bench.directory / f"{name}.parquet"
+    write_plain(edited, other)
+    flushed(other)
+    return str(repository), other
+
+
+def _join(bench: Bench, other: Path, select: str, condition: str = "true") -> str:
+    return (
+        f"select {select} from read_parquet('{bench.plain_file}') a"
+        f" full outer join read_parquet('{other}') b using ({tables.KEY}) where {condition}"
+    )
+
+
+def _diff(bench: Bench, name: str, rows: Sequence[Any], *, listed: bool) -> Pairs:
+    """A diff by fsvc beside a full outer join of two plain files that tells the same."""
+    location, other = _two_versions(bench, name, rows)
+    names = [column for column in bench.table.column_names if column != tables.KEY]
+    unlike = [f'a."{column}" is distinct from b."{column}"' for column in names]
+    if listed:
+        query = _join(bench, other, "*", " or ".join(unlike))
+    else:
+        query = _join(bench, other, ", ".join(f"count(*) filter ({condition})" for condition in unlike))
+    changed = len(np.unique(np.concatenate(rows)))
+    connection = duckdb.connect()
+
+    def plain() -> None:
+        found = connection.sql(query).to_arrow_table()
+        if listed and found.num_rows != changed:
+            raise WrongResult(f"the join found {found.num_rows} changed rows, not {changed}")
+
+    def ours() -> None:
+        diff = fsvc.open(location).diff(f"{_NAME}@v1", f"{_NAME}@v2")
+        count = diff.rows().num_rows if listed else diff.stat().changed
+        if count != changed:
+            raise WrongResult(f"the diff found {count} changed rows, not {changed}")
+
+    found = interleave(bench.options.runs, lambda: timed(plain), lambda _: timed(ours))
+    connection.close()
+    other.unlink()
+    rmtree(location)
+    return found
+
+
+def _scattered(bench: Bench) -> list[Any]:
+    return _chosen(bench.rows, 0.05, 1)
+
+
+def _contiguous(bench: Bench) -> list[Any]:
+    first = bench.rows // 2
+    return [np.arange(first, min(first + 1000, bench.rows))] * len(tables.EDITED)
+
+
+def _blame(bench: Bench) -> Pairs:
+    """The history of one row over 30 versions, in each of which 1% of the rows changed."""
+    path = bench.new_repository(bench.table, "blamed")
+    repository = fsvc.open(path)
+    table = bench.table
+    row = bench.rows // 3
+    for number in range(29):
+        rows = [np.append(chosen, row) for chosen in _chosen(bench.rows, 0.01, number + 10)]
+        table = tables.edited(table, rows, number + 1)
+        repository.commit({_NAME: table}, message=f"{number}")
+    key = table[tables.KEY][row].as_py()
+
+    def ours() -> None:
+        found = len(fsvc.open(path).blame(_NAME, key).versions())
+        if found != 30:
+            raise WrongResult(f"the row has {found} versions, not 30")
+
+    found = interleave(bench.options.runs, bench.time_plain_read, lambda _: timed(ours))
+    rmtree(path)
+    return found
+
+
+def _merge(bench: Bench) -> Pairs:
+    """Two branches that changed 1% of the rows each, other ones, are merged by key."""
+    path = bench.new_repository(bench.table, "merged")
+    repository = fsvc.open(path)
+    rows = _chosen(bench.rows, 0.02, 3)
+    halves = [[chosen[i::2] for chosen in rows] for i in range(2)]
+    for run in range(bench.options.runs):
+        for side, half in zip(("ours", "theirs"), halves, strict=True):
+            repository.branch(f"{side}-{run}", "main")
+            data = tables.edited(bench.table, half, run + 1)
+            repository.commit({_NAME: data}, branch=f"{side}-{run}", message=side)
+
+    def ours(run: int) -> float:
+        return timed(lambda: fsvc.open(path, branch=f"ours-{run}").merge(f"theirs-{run}"))
+
+    found = interleave(bench.options.runs, bench.time_plain_write, ours)
+    last = bench.options.runs - 1
+    _prove(path, tables.edited(bench.table, rows, last + 1), f"ours-{last}")
+    rmtree(path)
+    return found
+
+
 # -- memory --------------------------------------------------------------------------------------
 
 # The greatest resident size of a process since it began. What getrusage says counts the parent's
@@ -501,6 +614,53 @@ WORKLOADS: dict[str, Workload] = {
             _bytes_appended,
             "proven",
         ),
+        Workload(
+            "diff-stat",
+            "diff in numbers, 5% random updates in 3 columns",
+            "s",
+            _PLAIN_JOIN,
+            0.25,
+            lambda bench: _diff(bench, "scattered", _scattered(bench), listed=False),
+            "proven",
+        ),
+        Workload(
+            "diff-rows",
+            "diff row by row, 5% random updates in 3 columns",
+            "s",
+            _PLAIN_JOIN,
+            0.5,
+            lambda bench: _diff(bench, "scattered", _scattered(bench), listed=True),
+            "proven",
+        ),
+        Workload(
+            "diff-stat-region",
+            "diff in numbers, 1,000 contiguous rows",
+            "s",
+            _PLAIN_JOIN,
+            0.05,
+            lambda bench: _diff(bench, "region", _contiguous(bench), listed=False),
+            "proven",
+        ),
+        Workload(
+            "diff-rows-region",
+            "diff row by row, 1,000 contiguous rows",
+            "s",
+            _PLAIN_JOIN,
+            0.05,
+            lambda bench: _diff(bench, "region", _contiguous(bench), listed=True),
+            "proven",
+        ),
+        Workload(
+            "blame",
+            "blame of one key over 30 versions",
+            "s",
+            _PLAIN_READ,
+            0.5,
+            _blame,
+            "proven",
+            aim_unit="s",
+        ),
+        Workload("merge", "merge, 1% of rows changed on each side", "s", _PLAIN_WRITE, 1.0, _merge, "proven"),
         Workload(
             "peak-memory",
             "peak memory, commit of a {source} Parquet file",

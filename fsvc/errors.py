@@ -7,6 +7,7 @@ The tree is flat on purpose: catch :class:`NotFound` to suggest another name,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "KeyAbsent",
     "KeyExists",
     "KeyViolation",
+    "MergeConflict",
     "NoLineage",
     "NotAllowed",
     "NotFound",
@@ -113,6 +115,29 @@ class ConflictError(Conflict):
         super().__init__(message, hint=hint)
         self.ours = ours
         self.theirs = theirs
+
+
+class MergeConflict(Conflict):
+    """Both sides of a merge changed the same things in different ways; nothing was written.
+
+    ``rows`` holds, by feature set, an Arrow table of the rows in conflict: ``key`` (struct), ``conflict``
+    (``changed on both sides``, ``removed by ours``, ``removed by theirs`` or ``added on both sides``),
+    ``columns`` (the columns concerned), and the row as ``base``, ``ours`` and ``theirs`` have it (structs
+    without the key, null where there is no such row). ``reasons`` tells, by feature set, what cannot be
+    merged as a whole: its schema, or a feature set without a key.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rows: Mapping[str, Any] | None = None,
+        reasons: Mapping[str, str] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.rows = dict(rows or {})
+        self.reasons = dict(reasons or {})
 
 
 class Corruption(FsvcError):

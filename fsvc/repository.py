@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fsvc.engine import history, locate, reads
 from fsvc.engine.clock import timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
-from fsvc.errors import Conflict, InvalidUse, NotFound, StorageError
+from fsvc.errors import Conflict, FsvcError, InvalidRevision, InvalidUse, NotFound, StorageError
 from fsvc.format import names
 from fsvc.format.commit import is_id
 from fsvc.format.revision import Revision, parse_address, parse_revision
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.storage.local import LocalStorage
+from fsvc.storage.overlay import OverlayStorage
 from fsvc.storage.system import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     # Loaded when needed: looking at history should not wait for numpy and pyarrow.
     import duckdb
 
+    from fsvc.blame import Blame
+    from fsvc.diff import CommitDiff, Diff
     from fsvc.engine.committing import CommitDraft
     from fsvc.engine.pins import Pin
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
+    from fsvc.merging import Kind, MergePlan
     from fsvc.query.sandbox import Sandbox
     from fsvc.query.sql import Answer, Parameters
 
 __all__ = ["Identified", "Repository", "attach", "identify", "init", "open_repository"]
+
+_MOST_TRIES = 20
+"""How often a merge that only moves a branch is tried again when others are faster."""
+
+_HELD = "not-committed"
+"""The branch of a scratch repository on which a table that is not committed stands."""
 
 Keys = Mapping[str, "str | Sequence[str]"] | str | Sequence[str]
 
@@ -270,6 +284,33 @@ class Repository:
         name, revision = parse_address(address.removeprefix("fsvc://"))
         return self.resolve(revision, feature_set=name).snapshot(name)
 
+    def find(self, text: str | None) -> Commit | Snapshot:
+        """The snapshot of ``NAME@REV``, the commit of ``REV``, or the current snapshot of ``NAME``.
+
+        A revision goes before a feature set of the same name; nothing is the current branch's head.
+        Raises NotFound where it is neither.
+        """
+        if text is None:
+            return self.resolve()
+        if "@" in text:
+            return self.snapshot(text)
+        try:
+            return self.resolve(text)
+        except (NotFound, InvalidRevision) as error:
+            head = self.head()
+            if head is not None and text in head.versions:
+                return head.snapshot(text)
+            known = {*self.branches(), *self.tags(), *(head.versions if head else ())}
+            base = re.split(r"[~^{]", text, maxsplit=1)[0]
+            # Where the name is right it is the steps or the time that are not, and the error says so.
+            near = names.nearest(base, sorted(known)) if base and base not in known else []
+            if near and not isinstance(error, InvalidRevision):
+                raise NotFound(_or_feature_set(error), hint=f"did you mean {near[0]!r}?") from None
+            if isinstance(error, NotFound) and base not in known:
+                hint = error.hint and error.hint.replace("see 'fsvc log'", "see 'fsvc ls', 'fsvc log'")
+                raise NotFound(_or_feature_set(error), hint=hint) from None
+            raise
+
     def snapshots(self, revision: str | None = None) -> list[Snapshot]:
         """All snapshots at a revision, by name."""
         return self.resolve(revision).snapshots()
@@ -280,11 +321,25 @@ class Repository:
         return None if commit is None else Commit(self._store, commit, self._store.commit(commit))
 
     def log(
-        self, name: str | None = None, *, revision: str | None = None, limit: int | None = None
+        self,
+        name: str | None = None,
+        *,
+        revision: str | None = None,
+        limit: int | None = None,
+        key: Any = None,
+        between: tuple[Any, Any] | None = None,
     ) -> list[Commit]:
-        """Commits, newest first: all that a revision stands on, or those that changed a feature set."""
+        """Commits, newest first: all that a revision stands on, or those that changed a feature set.
+
+        With ``key`` or ``between``, as :meth:`blame` takes them, those that changed one of these rows.
+        """
         if revision is None and self.head() is None:
             return []
+        if key is not None or between is not None:
+            if name is None:
+                raise InvalidUse("a key is one of a feature set", hint="name the feature set")
+            rows = self.blame(name, key, revision=revision, between=between)
+            return list(dict.fromkeys(version.commit for version in rows.versions()))[:limit]
         start = self.resolve(revision, feature_set=name)
         found: list[Commit] = []
         seen = False
@@ -348,6 +403,398 @@ class Repository:
             tables={name: _queried(table) for name, table in (tables or {}).items()},
             limits=limits,
         )
+
+    # -- comparing -------------------------------------------------------------------------------
+
+    @overload
+    def diff(
+        self,
+        before: Commit,
+        after: Commit,
+        *,
+        key: str | Sequence[str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> CommitDiff: ...
+
+    @overload
+    def diff(
+        self,
+        before: Snapshot,
+        after: Any,
+        *,
+        key: str | Sequence[str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Diff: ...
+
+    @overload
+    def diff(
+        self,
+        before: Any,
+        after: Any,
+        *,
+        key: str | Sequence[str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Any: ...
+
+    def diff(
+        self,
+        before: Any,
+        after: Any,
+        *,
+        key: str | Sequence[str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Diff | CommitDiff:
+        """What differs between two snapshots, or between all snapshots of two commits.
+
+        Each side is a :class:`Snapshot`, a :class:`Commit`, or the address of one: ``"customers@v2"``,
+        ``"main~1"``. ``after`` may also be a table that is not committed, of any kind that :meth:`commit`
+        takes, paths as :class:`pathlib.Path`: it is compared with the snapshot ``before``. ``key`` names
+        columns to match rows by, where it is not the snapshots' own.
+
+        Raises NotFound for what is not there, InvalidUse for a commit beside a snapshot.
+        """
+        from fsvc.diff import CommitDiff, Diff
+
+        one = self.find(before) if isinstance(before, str) else before
+        other = self.find(after) if isinstance(after, str) else after
+        if isinstance(one, Snapshot) and not isinstance(other, (Commit, Snapshot)):
+            other = self.held(other, one, threads=threads, progress=progress)
+        if isinstance(one, Snapshot) and isinstance(other, Snapshot):
+            return Diff(one, other, key=key, threads=threads, progress=progress)
+        if isinstance(one, Commit) and isinstance(other, Commit):
+            return CommitDiff(one, other, key=key, threads=threads, progress=progress)
+        if not isinstance(one, (Commit, Snapshot)):
+            raise InvalidUse("a table is compared with a snapshot before it", hint="swap the two sides")
+        raise InvalidUse(
+            "a commit cannot be compared with a snapshot", hint="write NAME@REV on both sides, or on neither"
+        )
+
+    def held(
+        self, table: Any, like: Snapshot, *, threads: int | None = None, progress: Progress = silent
+    ) -> Snapshot:
+        """A table that is not committed as the snapshot it would be on top of another one.
+
+        Nothing is written to the repository: what is new lies in a temporary directory, which is gone
+        with the snapshot. Raises what :meth:`commit` does for tables that cannot be committed.
+        """
+        over = self.scratch()
+        over.branch(_HELD, like.commit.id)
+        made = over.commit(
+            {like.name: table},
+            key=like.key,
+            branch=_HELD,
+            message="not committed",
+            threads=threads,
+            progress=progress,
+        )
+        return made.snapshot(like.name)
+
+    def scratch(self) -> Repository:
+        """A repository over this one: what is committed to it is seen through it alone, and gone with it."""
+        folder = tempfile.mkdtemp(prefix="fsvc-scratch-")
+        store = Store(OverlayStorage(self._store.storage, LocalStorage(folder)))
+        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+        return Repository(store, branch=self.current_branch, author=self.author)
+
+    def blame(
+        self,
+        name: str,
+        key: Any = None,
+        *,
+        revision: str | None = None,
+        between: tuple[Any, Any] | None = None,
+    ) -> Blame:
+        """The history of one row, or of the rows of a range of keys, down to the cell.
+
+        ``key`` is the value of the key column, or a tuple with one for each; values may be given as text.
+        ``between`` is the least and the greatest key instead, None where there is no end. History begins at
+        ``revision``, the current branch unless told. Only the groups that can hold the keys are read, and
+        of these only chunks that differ from one version to the next.
+
+        Raises NotFound for an unknown feature set, InvalidUse for one without a key and for values that are
+        none of the key's.
+        """
+        from fsvc.blame import Blame
+
+        return Blame(self, name, self.resolve(revision, feature_set=name), key, between)
+
+    # -- merging ---------------------------------------------------------------------------------
+
+    def merge(
+        self,
+        revision: str,
+        *,
+        branch: str | None = None,
+        message: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        fast_forward: bool = True,
+        base: str | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Merge a revision into a branch, the current one unless told; gives the commit that it then stands on.
+
+        Feature sets that one side changed are taken over; those that both changed are merged by key, row by
+        row and cell by cell. ``strategy`` settles conflicts by taking one side. Where the branch has nothing
+        of its own it is moved forward, unless ``fast_forward`` is False. ``base`` is the commit against which
+        changes are judged; unless told it is the best common ancestor.
+
+        Raises :class:`fsvc.errors.MergeConflict`, which lists the rows; nothing is written then. Raises
+        ConflictError where another writer changed the same feature set meanwhile.
+        """
+        stamp = None if time is None else _stamp(time)
+        for _ in range(_MOST_TRIES):
+            plan = self.plan_merge(
+                revision,
+                branch=branch,
+                strategy=strategy,
+                fast_forward=fast_forward,
+                base=base,
+                threads=threads,
+                progress=progress,
+            )
+            try:
+                return plan.publish(
+                    message=message,
+                    author=author,
+                    time=timestamp if stamp is None else lambda: stamp,
+                    metadata=metadata,
+                )
+            except BaseException as error:
+                plan.abandon()
+                # Somebody was first where the branch was only to be moved: then it is no fast-forward any more.
+                if plan.kind != "fast-forward" or not isinstance(error, Conflict):
+                    raise
+        raise Conflict("the branch moved each time it was to be merged into", hint="try again")
+
+    def plan_merge(
+        self,
+        revision: str,
+        *,
+        branch: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        fast_forward: bool = True,
+        base: str | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> MergePlan:
+        """What :meth:`merge` would do, with its conflicts; nothing is written before it is published."""
+        from fsvc.merging import MergePlan
+
+        branch = branch or self.current_branch
+        ours, theirs = self._head_to_merge_into(branch), self.resolve(revision)
+        if history.is_ancestor(self._store, theirs.id, ours.id):
+            return MergePlan(self, branch, "up to date", ours, theirs, (theirs,), None, revision)
+        # Version numbers are counted along first parents: moving must not put others in their place.
+        forward = base is None and fast_forward
+        if forward and any(commit == ours.id for commit, _ in history.first_parents(self._store, theirs.id)):
+            return MergePlan(self, branch, "fast-forward", ours, theirs, (ours,), None, revision)
+        bases = (
+            history.merge_bases(self._store, ours.id, theirs.id) if base is None else [self.resolve(base).id]
+        )
+        if not bases:
+            raise InvalidUse(
+                f"{revision} and {branch} have no commit in common",
+                hint="--base COMMIT says against which one changes are judged",
+            )
+        return self._plan(
+            branch, "merge", ours, theirs, bases, theirs.id, theirs.id, revision, strategy, threads, progress
+        )
+
+    def revert(
+        self,
+        revision: str,
+        *,
+        mainline: int | None = None,
+        branch: str | None = None,
+        message: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Take back what a commit changed, by a new commit; what came later stays.
+
+        Of a merge, ``mainline`` says the parent, from 1, to which to go back. ``theirs`` as strategy takes
+        back also what was changed again later. Raises as :meth:`merge` does, and InvalidUse for the first
+        commit, or one that added a feature set: versions are never taken back.
+        """
+        plan = self.plan_revert(
+            revision, mainline=mainline, branch=branch, strategy=strategy, threads=threads, progress=progress
+        )
+        return self._publish(plan, message, author, time, metadata)
+
+    def plan_revert(
+        self,
+        revision: str,
+        *,
+        mainline: int | None = None,
+        branch: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> MergePlan:
+        """What :meth:`revert` would do; nothing is written before it is published."""
+        branch = branch or self.current_branch
+        commit = self.resolve(revision)
+        parent = self._parent(commit, mainline)
+        if parent is None:
+            raise InvalidUse(f"{commit.id[:12]} is the first commit: there is nothing to go back to")
+        gone = sorted(commit.record.feature_sets.keys() - self._store.commit(parent).feature_sets.keys())
+        if gone:
+            raise InvalidUse(
+                f"commit {commit.id[:12]} added feature set {gone[0]!r}; it cannot be taken away again, since its"
+                " versions would begin anew at v1",
+                hint="check out the other feature sets as they were before, and commit them",
+            )
+        ours = self._head_to_merge_into(branch)
+        return self._plan(
+            branch, "revert", ours, commit, [commit.id], parent, None, revision, strategy, threads, progress
+        )
+
+    def cherry_pick(
+        self,
+        revision: str,
+        *,
+        mainline: int | None = None,
+        branch: str | None = None,
+        message: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Put what one commit changed on top of a branch, by a new commit of the same author and message.
+
+        Of a merge, ``mainline`` says against which parent, from 1, its changes are meant. Raises as
+        :meth:`merge` does.
+        """
+        plan = self.plan_cherry_pick(
+            revision, mainline=mainline, branch=branch, strategy=strategy, threads=threads, progress=progress
+        )
+        return self._publish(plan, message, author or plan.theirs.author, time, metadata)
+
+    def plan_cherry_pick(
+        self,
+        revision: str,
+        *,
+        mainline: int | None = None,
+        branch: str | None = None,
+        strategy: Literal["ours", "theirs"] | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> MergePlan:
+        """What :meth:`cherry_pick` would do; nothing is written before it is published."""
+        branch = branch or self.current_branch
+        commit = self.resolve(revision)
+        parent = self._parent(commit, mainline)
+        ours = self._head_to_merge_into(branch)
+        return self._plan(
+            branch,
+            "cherry-pick",
+            ours,
+            commit,
+            [parent],
+            commit.id,
+            None,
+            revision,
+            strategy,
+            threads,
+            progress,
+        )
+
+    def _publish(
+        self,
+        plan: MergePlan,
+        message: str | None,
+        author: str | None,
+        time: str | None,
+        metadata: Mapping[str, str] | None,
+    ) -> Commit:
+        stamp = None if time is None else _stamp(time)
+        try:
+            return plan.publish(
+                message=message,
+                author=author,
+                time=timestamp if stamp is None else lambda: stamp,
+                metadata=metadata,
+            )
+        except BaseException:
+            plan.abandon()
+            raise
+
+    def _plan(
+        self,
+        branch: str,
+        kind: Kind,
+        ours: Commit,
+        named: Commit,
+        bases: Sequence[str | None],
+        theirs: str,
+        merged: str | None,
+        revision: str,
+        strategy: Literal["ours", "theirs"] | None,
+        threads: int | None,
+        progress: Progress,
+    ) -> MergePlan:
+        from fsvc.engine.merging import Merge
+        from fsvc.merging import MergePlan
+
+        merge = Merge(
+            self._store,
+            branch,
+            ours.id,
+            bases,
+            theirs,
+            merged=merged,
+            strategy=strategy,
+            threads=threads,
+            progress=progress,
+        )
+        judged = tuple(Commit(self._store, base, self._store.commit(base)) for base in bases if base)
+        return MergePlan(self, branch, kind, ours, named, judged, merge, revision)
+
+    def _head_to_merge_into(self, branch: str) -> Commit:
+        head = self.head(branch)
+        if head is not None:
+            return head
+        near = names.nearest(branch, self.branches())
+        raise NotFound(
+            f"branch {branch!r} has no commit to merge into",
+            hint=f"did you mean {near[0]!r}?" if near else None,
+        )
+
+    @staticmethod
+    def _parent(commit: Commit, mainline: int | None) -> str | None:
+        """The parent against which a commit's changes are meant; None where it has none."""
+        parents = commit.parents
+        if mainline is None and len(parents) > 1:
+            raise InvalidUse(
+                f"commit {commit.id[:12]} is a merge: against which of its {len(parents)} parents is not clear",
+                hint="--mainline 1 means the branch that was merged into",
+            )
+        number = 1 if mainline is None else mainline
+        if not 1 <= number <= max(len(parents), 1):
+            raise InvalidUse(f"commit {commit.id[:12]} has no parent {number}")
+        return parents[number - 1] if parents else None
+
+    def forward(self, branch: str, expected: str, commit: str, *, author: str | None = None) -> None:
+        """Move a branch forward, from one commit to a later one. Raises Conflict where it is elsewhere."""
+        entry = self._store.refs.head("heads", branch)
+        if entry is None or entry.commit != expected:
+            raise Conflict(f"branch {branch!r} moved meanwhile", hint="try again")
+        self._append("heads", branch, entry, commit, f"merge: forward to {history.short(commit)}", author)
 
     # -- refs ------------------------------------------------------------------------------------
 
@@ -470,6 +917,11 @@ class Repository:
         from fsvc.engine.stats import stats
 
         return stats(self._store, progress=progress)
+
+
+def _or_feature_set(error: FsvcError) -> str:
+    """What is said where a word could have been the name of a feature set as well."""
+    return error.message.replace("branch, tag or commit", "branch, tag, commit or feature set")
 
 
 def _parse(revision: str | Revision | None) -> Revision:

@@ -121,13 +121,15 @@ class Snapshot:
         name: str,
         value: SetVersion,
         columns: tuple[str, ...] | None = None,
+        *,
+        reader: SnapshotReader | None = None,
     ) -> None:
         self._store = store
         self._value = value
         self.commit = commit
         self.name = name
         self.columns = columns
-        self._reader: SnapshotReader | None = None
+        self._reader = reader
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.name}@v{self.version} {self.id[:12]}>"

@@ -12,12 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fsvc.engine import history, locate, tracking
 from fsvc.engine.progress import Progress, silent
@@ -40,6 +40,10 @@ from fsvc.format import names, strictjson
 from fsvc.repository import Repository, enclosing, identify
 from fsvc.repository import init as init_repository
 from fsvc.snapshot import Commit, Snapshot
+
+if TYPE_CHECKING:
+    from fsvc.diff import Diff
+    from fsvc.merging import MergePlan
 
 __all__ = ["FileState", "FileStatus", "Rewritten", "Stamp", "Workspace"]
 
@@ -348,7 +352,8 @@ class Workspace:
         for path, file in state.files.items():
             at_head = there.get(file.feature_set)
             latest = at_head.snapshot if at_head is not None else None
-            now, held, problem = self._look(path, state, latest, progress)
+            at_branch = head.snapshot(file.feature_set) if head is not None and latest is not None else None
+            now, held, problem = self._look(path, state, at_branch, progress)
             if held is not None:
                 fresh[path] = held
             recorded = held or file
@@ -358,7 +363,7 @@ class Workspace:
         return sorted(found, key=lambda entry: entry.path)
 
     def _look(
-        self, path: str, state: Tracking, head: str | None, progress: Progress = silent
+        self, path: str, state: Tracking, head: Snapshot | None, progress: Progress = silent
     ) -> tuple[FileState, TrackedFile | None, str | None]:
         """What became of a tracked file; how to record it, if it was read and unchanged; why it is no table.
 
@@ -379,8 +384,10 @@ class Workspace:
             return "unchanged", file.stamped(stamp, digest), None
         problem: str | None = None
         identities: dict[tuple[str, ...], str | None] = {}
-        for candidate in dict.fromkeys(filter(None, (file.snapshot, head))):
-            key = self.repository.store.manifest(candidate).key
+        keys = {file.snapshot: self.repository.store.manifest(file.snapshot).key}
+        if head is not None and head.id not in keys:
+            keys[head.id] = head.key
+        for candidate, key in keys.items():
             if key not in identities:
                 identities[key], problem = _identity(target, key, progress)
             if identities[key] == candidate and stamp_of(target) == stamp:
@@ -416,6 +423,56 @@ class Workspace:
                     plain = plain.removesuffix(codec)
                 if plain.endswith(_DATA) and not name.startswith("."):
                     yield (here / name).relative_to(self.directory).as_posix()
+
+    # -- comparing -------------------------------------------------------------------------------
+
+    def diff(
+        self,
+        commit: Commit | None = None,
+        name: str | None = None,
+        *,
+        key: str | Sequence[str] | None = None,
+        progress: Progress = silent,
+    ) -> dict[str, tuple[str, Diff | None]]:
+        """What differs between a commit (the branch's head unless told) and the working files.
+
+        By feature set the path of the file and the difference; None where the file is missing. Files that
+        hold what the commit has are left out, and so are feature sets that the commit does not have. With
+        ``name`` only this feature set's file is looked at.
+
+        Raises NotFound for a feature set that the commit or the workspace does not have, and what
+        :meth:`Repository.commit` does for files that could not be committed.
+        """
+        state = self._load()
+        commit = commit or self.repository.head(state.branch)
+        there = commit.record.feature_sets if commit is not None else {}
+        paths = {file.feature_set: path for path, file in state.files.items()}
+        if name is not None:
+            if commit is None or name not in there:
+                at = None if commit is None else commit.id
+                raise history.unknown_feature_set(self.repository.store, name, at)
+            paths = {name: paths.get(name, _default_path(name))}
+        found: dict[str, tuple[str, Diff | None]] = {}
+        for feature_set, path in sorted(paths.items()):
+            if commit is None or feature_set not in there:
+                continue
+            target = self.directory / path
+            if not os.path.lexists(target):
+                if name is not None:
+                    raise NotFound(
+                        f"there is no file {path} to compare with", hint=f"'fsvc checkout {name}' writes it"
+                    )
+                found[feature_set] = path, None
+                continue
+            snapshot = commit.snapshot(feature_set)
+            if path in state.files:
+                now, held, _ = self._look(path, state, snapshot, progress)
+                if now == "unchanged" and (held or state.files[path]).snapshot == snapshot.id:
+                    continue
+            diff = self.repository.diff(snapshot, target, key=key, progress=progress)
+            if diff:
+                found[feature_set] = path, diff
+        return found
 
     # -- moving ----------------------------------------------------------------------------------
 
@@ -468,6 +525,47 @@ class Workspace:
             plan = self._plan(state, wanted, [], force=force, carry=False, progress=progress)
             plan.refuse(f"checking out {revision or state.branch}")
             return self._apply(plan, state, state.branch, commit, progress)
+
+    def merge(
+        self,
+        make: Callable[[Repository], MergePlan],
+        publish: Callable[[MergePlan], Commit],
+        *,
+        force: bool = False,
+        progress: Progress = silent,
+    ) -> Rewritten:
+        """Put the outcome of a merge, revert or cherry-pick on the current branch and into its working files.
+
+        ``make`` plans it, ``publish`` makes the commit. Before that the working files of what will change are
+        looked at: raises Conflict, and nothing is done, where a changed or untracked file would be
+        overwritten and ``force`` is False. Raises what planning and publishing raise.
+        """
+        with tracking.locked(self.directory):
+            state = self._load()
+            self.repository.current_branch = state.branch
+            merge = make(self.repository)
+            try:
+                old = merge.ours.record.feature_sets
+                staying = merge.preview().feature_sets
+                wanted: dict[str, Snapshot] = {}
+                for snapshot in merge.changed():
+                    if snapshot.name not in old or state.path_of(snapshot.name) is not None:
+                        self._want(wanted, state, snapshot, staying)
+                plan = self._plan(state, wanted, [], force=force, carry=True, progress=progress)
+                plan.refuse("merging")
+                commit = publish(merge)
+            except BaseException:
+                merge.abandon()
+                raise
+            plan.write = {path: commit.snapshot(snapshot.name) for path, snapshot in plan.write.items()}
+            try:
+                return self._apply(plan, state, state.branch, commit, progress)
+            except (Conflict, StorageError) as error:
+                raise type(error)(
+                    f"{history.short(commit.id)} is committed, but the working files are as before:"
+                    f" {error.message}",
+                    hint=f"'fsvc switch {state.branch}' brings them up to the branch",
+                ) from error
 
     def _create(self, branch: str, head: Commit | None, current: str) -> Commit | None:
         if head is not None:
@@ -564,7 +662,7 @@ class Workspace:
         if same and carry and not force:
             return
         if file is not None:
-            now, held, _ = self._look(path, state, snapshot.id, progress)
+            now, held, _ = self._look(path, state, snapshot, progress)
             content = (held or file) if now == "unchanged" else None
             if content is not None and (file.feature_set, content.snapshot) == (snapshot.name, snapshot.id):
                 plan.record[path] = content

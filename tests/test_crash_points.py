@@ -54,9 +54,33 @@ def commit(repository: Repository, run: Run, data: Mapping[str, pa.Table], branc
         run.tables[made.id, name] = table
 
 
+def changed(row: int, note: str) -> pa.Table:
+    """A table with a key, and another note in one row."""
+    notes = [note if number == row else "a" for number in range(12)]
+    return pa.table({"id": pa.array(range(12), pa.int64()), "note": notes})
+
+
+def keyed(repository: Repository, run: Run) -> None:
+    made = repository.commit({"keyed": changed(0, "a")}, key="id", message="m", threads=1)
+    run.tables[made.id, "keyed"] = changed(0, "a")
+
+
+def merge(repository: Repository, run: Run) -> None:
+    made = repository.merge("topic", threads=1)
+    notes = changed(2, "b")["note"].to_pylist()[:9] + changed(9, "c")["note"].to_pylist()[9:]
+    run.tables[made.id, "keyed"] = pa.table({"id": pa.array(range(12), pa.int64()), "note": notes})
+
+
 OPERATIONS: dict[str, Callable[[Repository, Run], object]] = {
     "a commit of several sets": lambda r, run: commit(r, run, {"orders": small(1), "people": small(2, 9)}),
     "a commit that uses chunks again": lambda r, run: commit(r, run, {"orders": small(3)}),
+    "a commit with a key": keyed,
+    "a branch to merge": lambda r, run: r.branch("topic"),
+    "a commit of theirs": lambda r, run: commit(r, run, {"keyed": changed(2, "b")}, "topic"),
+    "a commit of ours": lambda r, run: commit(r, run, {"keyed": changed(9, "c")}),
+    "a merge": merge,
+    "a revert": lambda r, run: r.revert("main", mainline=1, threads=1),
+    "a move forward": lambda r, run: r.merge("main", branch="topic", threads=1),
     "a branch": lambda r, run: r.branch("dev/x"),
     "a commit on the branch": lambda r, run: commit(r, run, {"people": small(4, 9)}, "dev/x"),
     "a tag": lambda r, run: r.tag("gold", "~1"),

@@ -10,6 +10,7 @@ import click
 from fsvc.cli.context import Context, command
 from fsvc.cli.describing import change_text, commit_document, decorations, first_line, refs_by_commit, short
 from fsvc.cli.graph import draw
+from fsvc.cli.keys import key_options
 from fsvc.cli.output import Output, Shown, ago, counted
 from fsvc.errors import NotFound
 
@@ -28,16 +29,24 @@ _MOST_CHANGES = 8
     examples="""
         fsvc log -n 5
         fsvc log customers
+        fsvc log customers --key 1042
         fsvc log --at black-friday --graph
     """,
 )
 @click.argument("name", required=False)
 @click.option("--at", "revision", metavar="REV", help="Begin at this revision instead of the current branch.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N commits.")
+@click.option("--key", metavar="VALUE[,VALUE]", help="Only commits that changed this row, or LOW..HIGH.")
 @click.option("--graph", is_flag=True, help="Draw branches and merges.")
 @click.option("--long", "whole", is_flag=True, help="Whole ids, messages and changes, over several lines.")
 def log(
-    context: Context, name: str | None, revision: str | None, limit: int | None, graph: bool, whole: bool
+    context: Context,
+    name: str | None,
+    revision: str | None,
+    limit: int | None,
+    key: str | None,
+    graph: bool,
+    whole: bool,
 ) -> None:
     """List commits, newest first.
 
@@ -47,7 +56,8 @@ def log(
     if name is not None and "@" in name:
         name, _, revision = name.partition("@")
     try:
-        commits = repository.log(name, revision=revision, limit=limit)
+        rows = {} if key is None else key_options(key)
+        commits = repository.log(name, revision=revision, limit=limit, **rows)
     except NotFound as error:
         if name is not None and (name in repository.branches() or name in repository.tags()):
             raise NotFound(error.message, hint=f"{name!r} is a revision: fsvc log --at {name}") from None
@@ -56,7 +66,8 @@ def log(
 
     def people(out: Output) -> None:
         if not commits:
-            out.note("no commit changed ", name) if name else out.note("nothing is committed yet")
+            what = name if key is None else f"such a row of {name}"
+            out.note("no commit changed ", what) if name else out.note("nothing is committed yet")
         texts = [
             _paragraph(out, commit, refs.get(commit.id, ()))
             if whole

@@ -18,7 +18,7 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.objects import PackWriter, index_key, pack_key
 from fsvc.engine.store import Store, commit_key, manifest_key
 from fsvc.engine.writing import NewObjects, Written
-from fsvc.errors import Conflict, ConflictError, KeyAbsent, StorageError
+from fsvc.errors import Conflict, ConflictError, Corruption, KeyAbsent, StorageError
 from fsvc.format import index
 from fsvc.format.commit import CommitRecord, SetVersion
 from fsvc.format.manifest import Manifest
@@ -43,13 +43,14 @@ class Committed:
 class CommitDraft:
     """A commit in the making: snapshots are written into it, then it is published on a branch.
 
-    ``base`` is the head of the branch when the draft was begun; against it conflicts are judged.
+    ``base`` is the head of the branch when the draft was begun, or a commit that was its head before; against
+    it conflicts are judged.
     """
 
-    def __init__(self, store: Store, branch: str) -> None:
+    def __init__(self, store: Store, branch: str, base: str | None = None) -> None:
         self.store = store
         self.branch = branch
-        self.base = history.head(store, branch)
+        self.base = base or history.head(store, branch)
         self._base_record = store.commit(self.base) if self.base else None
         store.objects.refresh()
         self._packs = PackWriter(store.storage)
@@ -66,6 +67,27 @@ class CommitDraft:
         """Set a feature set's snapshot. ``notes`` go into the record of changes."""
         self._written[name] = written
         self._extra[name] = dict(notes or {})
+
+    def take(self, name: str, snapshot: str) -> None:
+        """Set a feature set's snapshot to one that is stored already. Raises Corruption where a part is gone."""
+        manifest = self.store.manifest(snapshot)
+        self.reuse(manifest)
+        self.add(name, Written(manifest, chunks=manifest.chunks[..., 0].size, new_chunks=0, new_bytes=0))
+
+    def reuse(self, manifest: Manifest) -> None:
+        """Stand on all objects of a snapshot that is stored. Raises Corruption where one is gone."""
+        columns, groups = manifest.chunks.shape[:2]
+        identities = [manifest.identity(i, group) for i in range(columns) for group in range(groups)]
+        names = [field.name for field in manifest.schema for _ in range(groups)]
+        if any(self.sink.claim([*identities, *manifest.categories], [*names, *manifest.category_types])):
+            raise Corruption(
+                f"snapshot {manifest.id} is not whole any more",
+                hint="run 'fsvc verify' to see what is missing",
+            )
+
+    def written(self, name: str) -> Written | None:
+        """What was set for a feature set, if anything was."""
+        return self._written.get(name)
 
     def abandon(self) -> None:
         """Give up: no ref was touched; packs that were written stay unreferenced."""
@@ -100,8 +122,9 @@ class CommitDraft:
         time: Callable[[], str] = timestamp,
         metadata: Mapping[str, str] | None = None,
         allow_empty: bool = False,
+        merged: str | None = None,
     ) -> Committed:
-        """Make the commit and move the branch to it.
+        """Make the commit and move the branch to it. ``merged`` is a second parent: what was merged into it.
 
         When another writer was first and touched other feature sets, the commit is put on top of
         theirs. Raises ConflictError naming both commits where they touched the same one.
@@ -131,7 +154,7 @@ class CommitDraft:
             touched = self._touched_meanwhile(current)
             # A commit that loses keeps the parent it was made for, and is whole: nothing of it is gone.
             record = self._record(
-                current if touched is None else self.base, message, author, time(), metadata or {}
+                current if touched is None else self.base, message, author, time(), metadata or {}, merged
             )
             batch[commit_key(record.id)] = record.encoded
             self.store.storage.put_batch(batch)
@@ -153,7 +176,9 @@ class CommitDraft:
                     expected,
                     record.id,
                     author=author,
-                    reason=f"commit: {message.splitlines()[0] if message else ''}"[:200],
+                    reason=f"{'commit' if merged is None else 'merge'}: {message.splitlines()[0] if message else ''}"[
+                        :200
+                    ],
                     time=record.time,
                 )
             except Conflict:
@@ -194,7 +219,13 @@ class CommitDraft:
                 ) from None
 
     def _record(
-        self, parent: str | None, message: str, author: str, time: str, metadata: Mapping[str, str]
+        self,
+        parent: str | None,
+        message: str,
+        author: str,
+        time: str,
+        metadata: Mapping[str, str],
+        merged: str | None = None,
     ) -> CommitRecord:
         before = self.store.commit(parent) if parent else None
         sets = dict(before.feature_sets) if before else {}
@@ -207,7 +238,13 @@ class CommitDraft:
                 **describe(written, self.store.manifest(old.snapshot) if old else None),
                 **self._extra.get(name, {}),
             }
-        return CommitRecord(sets, (parent,) if parent else (), author, time, message, metadata, changes)
+        parents = tuple(commit for commit in (parent, merged) if commit)
+        return CommitRecord(sets, parents, author, time, message, metadata, changes)
+
+
+def _reason(word: str, message: str) -> str:
+    """What the log of a ref says: the first line of the message."""
+    return f"{word}: {message.splitlines()[0] if message else ''}"[:200]
 
 
 def describe(written: Written, before: Manifest | None) -> dict[str, Any]:

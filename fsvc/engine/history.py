@@ -20,6 +20,7 @@ __all__ = [
     "first_parents",
     "head",
     "is_ancestor",
+    "merge_bases",
     "resolve",
     "short",
 ]
@@ -240,3 +241,14 @@ def _newest_first(time: str) -> tuple[int, ...]:
 def is_ancestor(store: Store, older: str, newer: str) -> bool:
     """Whether ``older`` is ``newer`` or one of its ancestors."""
     return any(commit == older for commit, _ in ancestors(store, [newer]))
+
+
+def merge_bases(store: Store, one: str, other: str) -> list[str]:
+    """The best common ancestors of two commits, sorted by id: those that no other common one descends from.
+
+    Mostly there is one; none for histories that have nothing in common, several after criss-cross merges.
+    Found by the graph alone; times have no say.
+    """
+    records = dict(ancestors(store, [one]))
+    common = {commit for commit, _ in ancestors(store, [other]) if commit in records}
+    return sorted(common - {parent for commit in common for parent in records[commit].parents})

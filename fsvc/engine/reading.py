@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from fsvc.engine.objects import Objects
@@ -19,10 +21,12 @@ from fsvc.errors import Corruption, InvalidUse, NotFound
 from fsvc.format import names, pages
 from fsvc.format.canonical import Identity, digest
 from fsvc.format.categories import child_path, dictionary_types
+from fsvc.format.cells import picked
 from fsvc.format.footer import FileSchema
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import ChunkPages
+from fsvc.format.rowvalues import Counts
 from fsvc.format.stored import Categories, from_stored, stored_type
 
 __all__ = ["SnapshotReader", "decode_groups", "empty_columns"]
@@ -52,15 +56,18 @@ class SnapshotReader:
         """Where the chunks lie."""
         return self._objects
 
-    def column_numbers(self, columns: Sequence[str] | None) -> list[int]:
-        """The positions of columns by name, in the order asked for. Raises NotFound with the nearest name."""
+    def column_numbers(self, columns: Sequence[str] | Sequence[int] | None) -> list[int]:
+        """The positions of columns by name, in the order asked for; positions stay as they are.
+
+        Raises NotFound with the nearest name.
+        """
         schema = self.manifest.schema
         if columns is None:
             return list(range(len(schema)))
         numbers = []
         for column in columns:
-            number = schema.get_field_index(column)
-            if number < 0:
+            number = column if isinstance(column, int) else schema.get_field_index(column)
+            if isinstance(column, str) and number < 0:
                 near = names.nearest(column, schema.names)
                 raise NotFound(
                     f"there is no column {column!r}",
@@ -119,16 +126,118 @@ class SnapshotReader:
                 self._categories[path] = from_stored(stored, kind.value_type, {}, path)
         return {path: self._categories[path] for path in wanted}
 
-    def _read_alone(self, identity: Identity, field: pa.Field, what: str) -> pa.Array:
-        entry = self._objects.find(identity.address)[0]
+    def _read_alone(
+        self,
+        identity: Identity,
+        field: pa.Field,
+        what: str,
+        rows: int | None = None,
+        entry: Entry | None = None,
+    ) -> pa.Array:
+        if entry is None:
+            entry = self._objects.find(identity.address)[0]
         if entry is None:
             raise Corruption(f"object {identity.address.hex()} is missing: {what}")
-        rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
+        if rows is None:
+            rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
         named = pa.field("c0", field.type, field.nullable)
         footer = pages.parquet_schema(pa.schema([named]))
         array = decode_groups(footer, [(rows, [self._objects.read(entry)])], [named], what)[0][0]
         _prove(array, field, identity, what)
         return array
+
+    def category_identities(self, column: int) -> list[Identity]:
+        """The identities of the categories of a column's dictionary types, in the order of their paths."""
+        manifest = self.manifest
+        own = dictionary_types(pa.schema([manifest.schema.field(column)]))
+        return [
+            identity
+            for path, identity in zip(manifest.category_types, manifest.categories, strict=True)
+            if path in own
+        ]
+
+    @cached_property
+    def starts(self) -> Counts:
+        """The number of the first row of each group, and of all rows at the end."""
+        return np.concatenate([[0], np.cumsum(np.array(self.manifest.rows, np.int64))]).astype(np.int64)
+
+    def chunk(self, column: int, group: int, entry: Entry | None = None) -> pa.Array:
+        """One column of one group in stored form, proven; ``entry`` is its object where that is known."""
+        return self._read_alone(
+            self.manifest.identity(column, group),
+            self.manifest.stored_fields[column],
+            self.place(column, group),
+            self.manifest.rows[group],
+            entry,
+        )
+
+    def group(self, columns: Sequence[int], group: int) -> list[pa.Array]:
+        """Some columns of one group in stored form, decoded at once, proven."""
+        if not columns:
+            return []
+        manifest = self.manifest
+        identities = [manifest.identity(column, group) for column in columns]
+        found = self._objects.find(b"".join(identity.address for identity in identities))
+        chunks = []
+        for i, column in enumerate(columns):
+            entry = found[i]
+            if entry is None:
+                raise Corruption(
+                    f"object {identities[i].address.hex()} is missing: {self.place(column, group)}"
+                )
+            chunks.append(self._objects.read(entry))
+        fields = [manifest.stored_fields[column] for column in columns]
+        named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]
+        footer = pages.parquet_schema(pa.schema(named))
+        arrays = decode_groups(
+            footer, [(manifest.rows[group], chunks)], named, self.place(columns[0], group)
+        )[0]
+        for array, field, identity, column in zip(arrays, fields, identities, columns, strict=True):
+            _prove(array, field, identity, self.place(column, group))
+        return arrays
+
+    def chunks(self, column: int, groups: Sequence[int]) -> pa.Array:
+        """One column of some groups, one after the other, in stored form, proven."""
+        parts = [self.chunk(column, group) for group in groups]
+        return pa.concat_arrays(parts) if parts else pa.array([], self.manifest.stored_fields[column].type)
+
+    def cells(self, column: int, rows: Counts) -> pa.Array:
+        """The cells of a column in some rows, in their order, in stored form, proven; null for a row of -1.
+
+        Only the groups that hold these rows are read.
+        """
+        there = np.flatnonzero(rows >= 0)
+        if not len(there):
+            return pa.nulls(len(rows), self.manifest.stored_fields[column].type)
+        wanted = rows if len(there) == len(rows) else rows[there]
+        order = None if (np.diff(wanted) >= 0).all() else np.argsort(wanted, kind="stable")
+        ordered = wanted if order is None else wanted[order]
+        edges = np.searchsorted(ordered, self.starts)
+        found = pa.concat_arrays(
+            [
+                picked(
+                    self.chunk(column, int(group)),
+                    ordered[edges[group] : edges[group + 1]] - self.starts[group],
+                )
+                for group in np.flatnonzero(np.diff(edges))
+            ]
+        )
+        if order is None and len(there) == len(rows):
+            return found
+        places = np.full(len(rows), -1)
+        places[there if order is None else there[order]] = np.arange(len(there))
+        return picked(found, places)
+
+    def restored(self, array: pa.Array, column: int) -> pa.Array:
+        """Cells of a column that are in stored form, in the type of the schema."""
+        return self._restored(array, column, self.categories([column]))
+
+    def plain(self, array: pa.Array, column: int) -> pa.Array:
+        """The same, but with the values of a dictionary instead of its indices."""
+        kind = self.manifest.schema.field(column).type
+        if pa.types.is_dictionary(kind):
+            return from_stored(array, kind.value_type, {}, "")
+        return self.restored(array, column)
 
     def batches(
         self,

@@ -12,7 +12,6 @@ from blake3 import blake3
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.virtual import layout
 from fsvc.format.canonical import ADDRESS_BYTES
-from fsvc.format.categories import dictionary_types
 from fsvc.format.index import Entry, unpack_meta
 
 __all__ = ["ColumnSummary", "column_summaries"]
@@ -38,20 +37,20 @@ class ColumnSummary:
     maximum: Any
 
 
-def column_summaries(reader: SnapshotReader) -> list[ColumnSummary]:
-    """The columns of a snapshot, in order. Raises Corruption where an object is missing."""
+def column_summaries(reader: SnapshotReader, numbers: Sequence[int] | None = None) -> list[ColumnSummary]:
+    """The columns of a snapshot, or some of them by position. Raises Corruption where an object is missing."""
     manifest = reader.manifest
-    numbers = reader.column_numbers(None)
+    if numbers is None:
+        numbers = reader.column_numbers(None)
     entries = reader.entries(numbers)
-    statistics = _statistics(reader, entries)
+    statistics = _statistics(reader, numbers, entries)
     found = []
-    for number, field in enumerate(manifest.schema):
+    for number, chunks in zip(numbers, entries, strict=True):
+        field = manifest.schema.field(number)
         digest = blake3(manifest.chunks[number][:, ADDRESS_BYTES:].tobytes())
-        own = dictionary_types(pa.schema([field]))
-        for path, identity in zip(manifest.category_types, manifest.categories, strict=True):
-            if path in own:
-                digest.update(identity.digest)
-        stored = sum(entry.length for entry in entries[number])
+        for identity in reader.category_identities(number):
+            digest.update(identity.digest)
+        stored = sum(entry.length for entry in chunks)
         nulls, minimum, maximum = statistics.get(number, (None, None, None))
         found.append(
             ColumnSummary(
@@ -69,20 +68,20 @@ def column_summaries(reader: SnapshotReader) -> list[ColumnSummary]:
 
 
 def _statistics(
-    reader: SnapshotReader, entries: Sequence[Sequence[Entry]]
+    reader: SnapshotReader, numbers: Sequence[int], entries: Sequence[Sequence[Entry]]
 ) -> dict[int, tuple[int | None, Any, Any]]:
     """Null count, minimum and maximum by column, as Parquet readers see them; nested ones have none."""
     import pyarrow.parquet as pq
 
-    if not reader.manifest.rows:
+    if not reader.manifest.rows or not numbers:
         return {}
-    metadata = pq.read_metadata(pa.BufferReader(layout(reader, gap=0).footer))
+    metadata = pq.read_metadata(pa.BufferReader(layout(reader, numbers, gap=0).footer))
     found = {}
     leaf = 0
-    for number, field in enumerate(reader.manifest.schema):
-        if not pa.types.is_nested(field.type):
+    for number, chunks in zip(numbers, entries, strict=True):
+        if not pa.types.is_nested(reader.manifest.schema.field(number).type):
             found[number] = _of_leaf(metadata, leaf)
-        leaf += len(unpack_meta(entries[number][0].meta))
+        leaf += len(unpack_meta(chunks[0].meta))
     return found
 
 

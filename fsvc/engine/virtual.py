@@ -60,8 +60,10 @@ class Layout:
         return self.footer_start + len(self.footer)
 
 
-def layout(reader: SnapshotReader, columns: Sequence[str] | None = None, *, gap: int = GAP) -> Layout:
-    """Lay a snapshot's columns out as a Parquet file, group by group."""
+def layout(
+    reader: SnapshotReader, columns: Sequence[str] | Sequence[int] | None = None, *, gap: int = GAP
+) -> Layout:
+    """Lay a snapshot's columns, by name or position, out as a Parquet file, group by group."""
     numbers = reader.column_numbers(columns)
     manifest = reader.manifest
     schema = reader.schema(numbers)

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -35,7 +35,7 @@ from fsvc.format.pages import Encoding
 from fsvc.format.rowvalues import Words, row_hashes
 from fsvc.format.stored import comparable, from_stored, stored_field, to_stored
 
-__all__ = ["NewObjects", "Written", "default_threads", "write_snapshot"]
+__all__ = ["NewObjects", "Written", "default_threads", "write_chunks", "write_snapshot"]
 
 
 _PIECE_ROWS = 1 << 17
@@ -371,6 +371,48 @@ def write_snapshot(
     )
 
 
+def write_chunks(
+    manifest: Manifest,
+    changed: Mapping[int, Sequence[int]],
+    make: Callable[[int, int], pa.Array],
+    *,
+    sink: NewObjects | None,
+    threads: int | None = None,
+    progress: Progress = silent,
+    name: str = "table",
+) -> Written:
+    """Write a snapshot that is another one but for some chunks: same schema, same rows, same key, same cuts.
+
+    ``changed`` lists, by group, the columns whose chunks are others; ``make(column, group)`` gives their
+    cells in stored form. The caller answers for it that the cuts stay: key columns and columns of varying
+    width may not be among them. Nothing else is read. What comes out is what :func:`write_snapshot` gives.
+    """
+    job = _Job(manifest.schema, manifest.key, sink, manifest, threads or default_threads())
+    chunks = manifest.chunks.copy()
+    before = sink.bytes_added if sink is not None else 0
+    groups = [group for group, columns in changed.items() if columns]
+
+    def run(group: int) -> int:
+        columns = list(changed[group])
+        arrays = [make(column, group) for column in columns]
+        identities, new = job.replaced(columns, arrays)
+        for column, identity in zip(columns, identities, strict=True):
+            chunks[column, group] = np.frombuffer(identity.address + identity.digest, np.uint8)
+        return new
+
+    new = 0
+    with ThreadPoolExecutor(threads or default_threads(), thread_name_prefix="fsvc-group") as pool:
+        for done, count in enumerate(pool.map(run, groups)):
+            new += count
+            progress(name, done + 1, len(groups))
+    return Written(
+        replace(manifest, chunks=chunks),
+        chunks=chunks.shape[0] * chunks.shape[1],
+        new_chunks=new,
+        new_bytes=sink.bytes_added - before if sink is not None else 0,
+    )
+
+
 def _of_schema(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The batches, checked: nothing is cast in silence.
 
@@ -522,6 +564,22 @@ class _Job:
             else:
                 self._sink.add(identities[i], chunk)
         return len(columns)
+
+    def replaced(self, columns: Sequence[int], arrays: Sequence[pa.Array]) -> tuple[list[Identity], int]:
+        """Identify and store chunks of some columns; their identities, and how many were new."""
+        fields = [self._fields[column] for column in columns]
+        identities = [identify(array, field) for array, field in zip(arrays, fields, strict=True)]
+        if self._sink is None:
+            return identities, 0
+        wanted = self._sink.claim(identities, [field.name for field in fields])
+        fresh = [i for i, want in enumerate(wanted) if want]
+        new = [arrays[i] for i in fresh]
+        encodings, levels = self._encodings.of([columns[i] for i in fresh], new)
+        for i, chunk in zip(
+            fresh, pages.encode(new, [fields[i] for i in fresh], encodings, levels), strict=True
+        ):
+            self._sink.add(identities[i], chunk)
+        return identities, len(fresh)
 
     def _extended(
         self,

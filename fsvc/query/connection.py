@@ -23,8 +23,17 @@ from fsvc.query.texttypes import quote_text
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
-__all__ = ["ROW_NUMBER", "Session", "close_at_exit", "connect", "snapshot_relation", "virtual_relation"]
+__all__ = [
+    "ROW_NUMBER",
+    "Session",
+    "close_at_exit",
+    "connect",
+    "snapshot_relation",
+    "table_relation",
+    "virtual_relation",
+]
 
 ROW_NUMBER = "file_row_number"
 """The column that DuckDB adds to a Parquet file if asked to: the number of the row, from 0."""
@@ -172,3 +181,8 @@ def virtual_relation(
 ) -> duckdb.DuckDBPyRelation:
     """A relation over a virtual Parquet file, in a session of its own: see :meth:`Session.relation`."""
     return Session().relation(content, name, row_numbers=row_numbers)
+
+
+def table_relation(table: pa.Table) -> duckdb.DuckDBPyRelation:
+    """A relation over an Arrow table in memory, on a connection of its own."""
+    return connect().from_arrow(table)

@@ -19,6 +19,7 @@ from fsvc.errors import Corruption, InvalidUse, KeyAbsent, KeyExists, StorageErr
 from fsvc.storage.contract import Entry, Storage, check_key, check_prefix
 from fsvc.storage.local import LocalStorage
 from fsvc.storage.memory import MemoryStorage
+from fsvc.storage.overlay import OverlayStorage
 from fsvc.storage.system import System
 
 
@@ -51,6 +52,7 @@ BACKENDS: dict[str, Callable[[Path], Storage]] = {
     "local without proc": lambda path: LocalStorage(path / "store", create=True, system=NoProc()),
     "local without links": lambda path: LocalStorage(path / "store", create=True, system=NoHardLinks()),
     "memory": lambda path: MemoryStorage(),
+    "overlay": lambda path: OverlayStorage(MemoryStorage(), MemoryStorage()),
     "faulty": lambda path: FaultyStorage(MemoryStorage(), delay=0.0005),
 }
 
@@ -310,3 +312,21 @@ def test_shares_of_faults_come_about() -> None:
     with pytest.raises(StorageError, match="did not answer"):
         for _ in range(100):
             store.size("0")
+
+
+def test_an_overlay_reads_what_lies_below_and_never_writes_there() -> None:
+    below = MemoryStorage()
+    below.put_if_absent("a/x", b"below")
+    before = [(entry.key, entry.size) for entry in below.list("")]
+    over = OverlayStorage(below, MemoryStorage())
+    assert over.get("a/x") == b"below" and over.get_range("a/x", 1, 3) == b"elo" and over.size("a/x") == 5
+    with pytest.raises(KeyExists):
+        over.put_if_absent("a/x", b"above")
+    over.put_batch({"a/x": b"above", "a/y": b"above"})
+    assert over.get("a/x") == b"below" and over.get("a/y") == b"above"
+    assert sorted(over.list("a/"), key=lambda entry: entry.key) == [Entry("a/x", 5), Entry("a/y", 5)]
+    with pytest.raises(InvalidUse):
+        over.delete("a/x")
+    over.delete("a/y")
+    assert [entry.key for entry in over.list("")] == ["a/x"]
+    assert [(entry.key, entry.size) for entry in below.list("")] == before
