@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fsvc.cli.context import Context, command
+from fsvc.cli.demo_model import comparing_story, model_story
 from fsvc.cli.exits import EXIT_INTERRUPTED
 from fsvc.cli.output import Output, counted, human_size
 from fsvc.errors import Conflict, FsvcError
@@ -27,7 +28,7 @@ __all__ = ["demo"]
 
 _ROWS = 300_000
 _SEED = 7
-_MINE = ("FSVC_REPOSITORY", "FSVC_DATE", "FSVC_AUTHOR")
+_MINE = ("FSVC_REPOSITORY", "FSVC_DATE", "FSVC_AUTHOR", "MLFLOW_TRACKING_URI", "XDG_STATE_HOME")
 """What in the environment would make the demo work on something of the user's, or look different."""
 
 
@@ -236,6 +237,10 @@ def _story(run: _Run, place: Path) -> None:
     run.expect(run.steps[-1]["result"].split() == ["True"] * 3, "what was restored is not what was committed")
 
     _compare_sizes(run, [customers, run.names["customers2"], customers3], place)
+    run.names["customers3"] = customers3
+    if _has_mlflow():
+        model_story(run)
+    comparing_story(run)
     result = run.shell("Verify everything that is stored, down to every value", "verify", "--deep")
     run.expect("no damage found" in result, "the verification found damage")
 
@@ -325,6 +330,13 @@ def _wine() -> Any:
         return None
 
 
+def _has_mlflow() -> bool:
+    """Whether the story of a model can be told: it needs MLflow, scikit-learn and pandas."""
+    from importlib.util import find_spec
+
+    return all(find_spec(name) is not None for name in ("mlflow", "sklearn", "pandas"))
+
+
 @contextmanager
 def _directory(keep: str | None) -> Iterator[Path]:
     """The directory to work in: the one to keep, or one that is gone afterwards."""
@@ -344,9 +356,11 @@ def _environment(place: Path) -> Iterator[None]:
     """Be in a directory, with nothing in the environment that would lead to a repository of the user's."""
     here = Path.cwd()
     held = {name: os.environ.pop(name) for name in _MINE if name in os.environ}
+    os.environ["XDG_STATE_HOME"] = str(place / "state")  # where a repository was seen is noted there
     os.chdir(place)
     try:
         yield
     finally:
         os.chdir(here)
+        del os.environ["XDG_STATE_HOME"]
         os.environ.update(held)
