@@ -15,10 +15,14 @@ COMMANDS: dict[str, Entry] = {
     "commit": Entry("Work", "fsvc.cli.commit:commit", "Commit tables from files, all of them or none."),
     "status": Entry("Work", "fsvc.cli.status:status", "Compare working files with the current branch."),
     "switch": Entry("Work", "fsvc.cli.switch:switch", "Make another branch the current one."),
-    "merge": Entry("Work", "fsvc.cli.merge:merge", "Merge a branch into the current one, by key."),
+    "merge": Entry(
+        "Work", "fsvc.cli.merge:merge", "Merge a branch, or any revision, into the current branch."
+    ),
     "revert": Entry("Work", "fsvc.cli.revert:revert", "Take back what a commit changed, by a new commit."),
     "cherry-pick": Entry(
-        "Work", "fsvc.cli.cherry_pick:cherry_pick", "Put what one commit changed on the current branch."
+        "Work",
+        "fsvc.cli.cherry_pick:cherry_pick",
+        "Put what one commit changed on top of the current branch.",
     ),
     "checkout": Entry(
         "Work", "fsvc.cli.checkout:checkout", "Write a snapshot, or all at a revision, to files."
@@ -26,8 +30,10 @@ COMMANDS: dict[str, Entry] = {
     "log": Entry("Look", "fsvc.cli.log:log", "List commits, newest first."),
     "show": Entry("Look", "fsvc.cli.show:show", "Show a commit or a snapshot."),
     "ls": Entry("Look", "fsvc.cli.ls:ls", "List the feature sets at a revision."),
-    "diff": Entry("Look", "fsvc.cli.diff:diff", "Compare snapshots, commits and working files."),
-    "blame": Entry("Look", "fsvc.cli.blame:blame", "Tell what became of a row, and who set its cells."),
+    "diff": Entry(
+        "Look", "fsvc.cli.diff:diff", "Compare two snapshots, two commits, or a commit and the working files."
+    ),
+    "blame": Entry("Look", "fsvc.cli.blame:blame", "Tell what became of a row."),
     "head": Entry("Look", "fsvc.cli.head:head", "Print the first rows of a snapshot."),
     "sql": Entry("Look", "fsvc.cli.sql:sql", "Ask in SQL: any feature sets, at any versions."),
     "hash": Entry("Look", "fsvc.cli.hash:identity", "Print the identity that a commit would give a file."),

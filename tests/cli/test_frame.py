@@ -200,7 +200,7 @@ def test_completion_is_printed_and_completes(fsvc, tmp_path):
         assert "_FSVC_COMPLETE" in fsvc("completion", shell).out
     run = subprocess.run(
         PROGRAM, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
-        env=environment(_FSVC_COMPLETE="bash_complete", COMP_WORDS="fsvc ch", COMP_CWORD="1"),
+        env=environment(_FSVC_COMPLETE="bash_complete", COMP_WORDS="fsvc chec", COMP_CWORD="1"),
     )  # fmt: skip
     assert run.stdout.split() == ["plain,checkout"]
 
