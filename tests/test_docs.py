@@ -38,6 +38,10 @@ RUNNABLE = (
     "docs/concepts.md",
     "docs/git-users.md",
     "docs/merging.md",
+    pytest.param(
+        "docs/mlflow.md",
+        marks=pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs MLflow"),
+    ),
     "docs/python.md",
 )
 WRITTEN = sorted(
