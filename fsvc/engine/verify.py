@@ -450,7 +450,7 @@ class _Verification:
             if index.checksum(entry.address, entry.digest, entry.meta, parts()) != entry.checksum:
                 raise Corruption("its checksum does not match")
             index.unpack_meta(entry.meta)
-            if sum(index.own_lengths(entry.meta)) != entry.length:
+            if sum(index.own_lengths(entry.meta, entry.length)) != entry.length:
                 raise Corruption("its metadata contradict its length")
             extension = index.unpack_extension(entry.meta)
             if extension is not None:
