@@ -73,6 +73,11 @@ class Objects:
         self._lock = threading.Lock()
         self._loaded = False
 
+    @property
+    def cache_directory(self) -> str | None:
+        """Where files may lie that can be made anew from objects; None where there is no place."""
+        return self._storage.cache_directory
+
     def refresh(self) -> bool:
         """Load index files that came since the last look; True if there were any."""
         with self._lock:
@@ -189,6 +194,12 @@ class Objects:
             f"object {address.hex()} is missing, on which object {above.address.hex()} stands",
             hint="run 'fsvc verify' to see what it affects",
         )
+
+    def bottom(self, entry: Entry) -> Entry:
+        """The object with pages at the bottom of a patch, the first of them; one with pages is its own."""
+        while (patch := index.unpack_patch(entry.meta)) is not None:
+            entry = self.standing(patch.bases[0], entry)
+        return entry
 
     def _copies(self, address: bytes) -> list[Entry]:
         """An address in all index files: writers that did not know of each other may both have stored it."""

@@ -95,6 +95,17 @@ class Patched:
             filled.append(bytes(page).ljust(leaf.length, b"\0"))
         return ChunkPages(leaves, tuple(filled))
 
+    def encode(self, entry: Entry, field: pa.Field, rows: int, like: Entry) -> ChunkPages:
+        """A patched chunk as compressed pages in the encoding of another object."""
+        array = self.array(entry, field, rows)
+        encoding = pages.remembered_encoding(unpack_meta(like.meta))
+        try:
+            return pages.encode([array], [pa.field("c0", field.type, field.nullable)], [encoding])[0]
+        except UnsupportedData as error:
+            raise Corruption(
+                f"object {entry.address.hex()} cannot be written as pages: {error.message}"
+            ) from error
+
     def _gathered(self, entry: Entry, field: pa.Field, rows: int) -> tuple[list[pa.Array], Rows | None]:
         """Arrays of values, and for every row the place of its value in all of them; None for all in order."""
         patch = unpack_patch(entry.meta)
@@ -113,7 +124,9 @@ class Patched:
             size = sum(map(len, below))
             parts.append(np.arange(total, total + size) if found is None else found + total)
             if len(parts[-1]) != count:
-                raise Corruption(f"object {address.hex()} has other rows than object {entry.address.hex()} says")
+                raise Corruption(
+                    f"object {address.hex()} has other rows than object {entry.address.hex()} says"
+                )
             pieces += below
             total += size
         places = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -145,4 +158,3 @@ class Patched:
             while len(self._maps) > _CACHED_MAPS:
                 self._maps.popitem(last=False)
         return found
-

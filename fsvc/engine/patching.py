@@ -25,7 +25,16 @@ from fsvc.format.canonical import Identity, identify, storage_class
 from fsvc.format.footer import LeafMeta, reserved_leaf
 from fsvc.format.index import MAX_DEPTH, Entry, Patch, depth_of, unpack_meta, unpack_patch
 from fsvc.format.manifest import Manifest
-from fsvc.format.patch import RowMap, Rows, differing, map_identity, read_changes, read_map, write_changes, write_map
+from fsvc.format.patch import (
+    RowMap,
+    Rows,
+    differing,
+    map_identity,
+    read_changes,
+    read_map,
+    write_changes,
+    write_map,
+)
 from fsvc.format.rowvalues import Words, has_value_words, row_hashes
 
 if TYPE_CHECKING:
@@ -104,7 +113,10 @@ class Patcher:
                 return _Alignment((group,), None)
             return None
         group = int(np.searchsorted(self._starts, first_row, "right")) - 1
-        if group < len(self._parent.rows) and (self._starts[group], self._parent.rows[group]) == (first_row, rows):
+        if group < len(self._parent.rows) and (self._starts[group], self._parent.rows[group]) == (
+            first_row,
+            rows,
+        ):
             return _Alignment((group,), None)
         return None
 
@@ -152,10 +164,16 @@ class Patcher:
     def _telling(self, arrays: Sequence[pa.Array]) -> list[list[int]]:
         """Sets of columns that may tell rows apart: those that cuts follow from, else all that can be hashed."""
         every = [i for i in self._theirs if has_value_words(arrays[i].type)]
-        return [columns for columns in (self._cut, every) if columns and not (columns is every and self._parent.key)]
+        return [
+            columns
+            for columns in (self._cut, every)
+            if columns and not (columns is every and self._parent.key)
+        ]
 
     def _find(self, hashes: Words, low: int, high: int, columns: Sequence[int]) -> Rows:
-        return align(hashes, np.concatenate([self._group_hashes(group, columns) for group in range(low, high)]))
+        return align(
+            hashes, np.concatenate([self._group_hashes(group, columns) for group in range(low, high)])
+        )
 
     def _group_hashes(self, group: int, columns: Sequence[int]) -> Words:
         name = (group, columns is self._cut)
@@ -181,7 +199,11 @@ class Patcher:
         shift[used] = np.cumsum(sizes[used]) - sizes[used] - starts[used]
         source = np.where(source >= 0, source + shift[of], -1)
         groups = tuple(low + int(i) for i in used)
-        if len(groups) == 1 and len(source) == self._parent.rows[groups[0]] and (source == np.arange(len(source))).all():
+        if (
+            len(groups) == 1
+            and len(source) == self._parent.rows[groups[0]]
+            and (source == np.arange(len(source))).all()
+        ):
             return _Alignment(groups, None)
         return _Alignment(groups, source)
 
@@ -222,7 +244,9 @@ class Patcher:
                 made = self._changes(i, arrays[i], identities[i], alignment, row_map)
                 if made is not None:
                     found[i] = made
-            if row_map is not None and len(row_map) > _WORTH * sum(made[1].whole_bytes for made in found.values()):
+            if row_map is not None and len(row_map) > _WORTH * sum(
+                made[1].whole_bytes for made in found.values()
+            ):
                 return {}, None
         except (FsvcError, pa.ArrowException, OSError):
             return {}, None  # an old object that is damaged must not stand in the way of new data
@@ -233,7 +257,10 @@ class Patcher:
     ) -> tuple[bytes, Patch, tuple[Entry, ...]] | None:
         """What differs in a column, if that is little enough, and what it stands on."""
         field = self._fields[column]
-        bases = [self._sink.known([self._parent.identity(self._theirs[column], group)])[0] for group in alignment.groups]
+        bases = [
+            self._sink.known([self._parent.identity(self._theirs[column], group)])[0]
+            for group in alignment.groups
+        ]
         entries = tuple(entry for entry in bases if entry is not None)
         if len(entries) != len(bases):
             return None

@@ -273,7 +273,9 @@ class SnapshotReader:
 
         def read(groups: Sequence[int]) -> list[pa.RecordBatch]:
             batches = []
-            for group, columns in zip(groups, self._stored(footer, groups, entries, named, numbers), strict=True):
+            for group, columns in zip(
+                groups, self._stored(footer, groups, entries, named, numbers), strict=True
+            ):
                 arrays = []
                 for array, field, number in zip(columns, fields, numbers, strict=True):
                     _prove(array, field, self.manifest.identity(number, group), self.place(number, group))

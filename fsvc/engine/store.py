@@ -106,7 +106,7 @@ def _read_info(storage: Storage) -> RepositoryInfo:
     texts = [text for name in ("project", "instance", "created") if isinstance(text := value.get(name), str)]
     if len(texts) != 3:
         raise Corruption(f"{what} lacks its uuids or its time")
-    return RepositoryInfo(*texts, frozenset(required))
+    return RepositoryInfo(texts[0], texts[1], texts[2], frozenset(required))
 
 
 class Store:

@@ -178,12 +178,6 @@ class NewObjects:
         """The object of an address that a patch stands on, new or old."""
         return self._packs.entry(address) or self.objects.standing(address, above)
 
-    def bottom(self, entry: Entry) -> Entry:
-        """The object with pages at the bottom of a patch, the first of them; an object with pages itself."""
-        while (patch := index.unpack_patch(entry.meta)) is not None:
-            entry = self.objects.standing(patch.bases[0], entry)
-        return entry
-
     def known(self, identities: Sequence[Identity]) -> list[Entry | None]:
         """The stored object of each identity, where there is one."""
         if not identities:
@@ -557,7 +551,7 @@ class _Job:
         found = self._sink.known([parent.identity(theirs, 0) for theirs in same.values()])
         for i, entry in zip(same, found, strict=True):
             if entry is not None:
-                hints[i] = pages.remembered_encoding(unpack_meta(self._sink.bottom(entry).meta))
+                hints[i] = pages.remembered_encoding(unpack_meta(self._sink.objects.bottom(entry).meta))
         return hints
 
     def _parent_keys(self, parent: Manifest | None) -> set[bytes]:

@@ -247,10 +247,7 @@ def _pack_values(values: pa.Array, field: pa.Field) -> bytes:
         low = int(numbers.min())
         spread = (numbers - low).view(np.uint64)
         forms.append(
-            bytes((_DECIMALS,))
-            + _validity(values)
-            + struct.pack("<Bq", digits, low)
-            + _pack_numbers(spread)
+            bytes((_DECIMALS,)) + _validity(values) + struct.pack("<Bq", digits, low) + _pack_numbers(spread)
         )
     if not forms:
         content = value_bytes(values, field)
@@ -387,7 +384,9 @@ def _placed(
         filled[valid] = numbers
         numbers = filled
     return pa.Array.from_buffers(
-        t, count, [None if bitmap is None else pa.py_buffer(bitmap), pa.py_buffer(np.ascontiguousarray(numbers))]
+        t,
+        count,
+        [None if bitmap is None else pa.py_buffer(bitmap), pa.py_buffer(np.ascontiguousarray(numbers))],
     )
 
 
@@ -407,12 +406,15 @@ def differing(left: pa.Array, right: pa.Array) -> Flags:
             differs |= differing(one, other)
         return differs
     if pa.types.is_map(t) or pa.types.is_list(t) or pa.types.is_large_list(t):
-        return differs | _differing_lists(left, right)
+        differs |= _differing_lists(left, right)
+        return differs
     if t.id in _INTEGER_TYPES or pa.types.is_floating(t):
         kind = f"<u{t.bit_width // 8}"
-        return differs | (both & (_fixed(left, kind) != _fixed(right, kind)))
-    unequal = pc.fill_null(pc.not_equal(left, right), False).to_numpy(zero_copy_only=False)
-    return differs | (both & unequal)
+        differs |= both & (_fixed(left, kind) != _fixed(right, kind))
+        return differs
+    unequal: Flags = pc.fill_null(pc.not_equal(left, right), False).to_numpy(zero_copy_only=False)
+    differs |= both & unequal
+    return differs
 
 
 def _valid(array: pa.Array) -> Flags:
@@ -440,4 +442,3 @@ def _differing_lists(left: pa.Array, right: pa.Array) -> Flags:
     kept = lengths[same]
     differs[same] = np.logical_or.reduceat(wrong, np.cumsum(kept) - kept)
     return differs
-
