@@ -57,6 +57,10 @@ class FaultyStorage:
     def location(self) -> str:
         return self.inner.location
 
+    @property
+    def cache_directory(self) -> str | None:
+        return self.inner.cache_directory
+
     def get(self, key: str) -> bytes:
         self._read("get")
         return self.inner.get(key)

@@ -20,6 +20,7 @@ from fsvc.engine.virtual import Layout, compact_parts
 from fsvc.errors import Corruption, StorageError, UnsupportedData
 from fsvc.format import manifest as manifests
 from fsvc.format.canonical import Identity
+from fsvc.format.index import FULL, Entry
 from fsvc.format.pages import ChunkPages
 from fsvc.format.stored import from_stored
 from fsvc.query.filesystem import SnapshotFileSystem
@@ -124,7 +125,8 @@ def test_a_copy_of_large_objects_reads_only_a_few_ahead(monkeypatch: pytest.Monk
                 most = max(most, read - copied)
             return ChunkPages((), (bytes(1000),))
 
-    where: Any = Layout(tuple(range(100)), (1000,) * 100, (None,) * 100, 0, b"end")  # type: ignore[arg-type]
+    entry = Entry(b"", b"", "", 0, 1000, 0, bytes((FULL,)))
+    where = Layout(tuple(range(100)), (1000,) * 100, (entry,) * 100, 0, b"end")
     objects: Any = Objects()
     parts = list[Any]()
     for part in compact_parts(objects, where):

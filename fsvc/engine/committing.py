@@ -16,7 +16,7 @@ from typing import Any
 from fsvc.engine import history
 from fsvc.engine.clock import timestamp
 from fsvc.engine.objects import PackWriter, index_key, pack_key
-from fsvc.engine.store import Store, commit_key, manifest_key
+from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
 from fsvc.engine.writing import NewObjects, Written
 from fsvc.errors import Conflict, ConflictError, Corruption, KeyAbsent, StorageError
 from fsvc.format import index
@@ -53,8 +53,9 @@ class CommitDraft:
         self.base = base or history.head(store, branch)
         self._base_record = store.commit(self.base) if self.base else None
         store.objects.refresh()
-        self._packs = PackWriter(store.storage)
-        self.sink = NewObjects(store.objects, self._packs)
+        self._patches = PATCHES in store.info.features
+        self._packs = PackWriter(store.storage, compress=self._patches)
+        self.sink = NewObjects(store.objects, self._packs, patches=self._patches)
         self._written: dict[str, Written | None] = {}
         self._extra: dict[str, Mapping[str, Any]] = {}
 
@@ -132,7 +133,7 @@ class CommitDraft:
         entries = self._packs.finish()
         own_index: dict[str, bytes] = {}
         if entries:
-            table = index.write_table(entries)
+            table = index.write_table(entries, compress=self._patches)
             own_index[index_key(index.table_id(table))] = table
         if not self._changed() and not allow_empty and self.base is not None:
             # Objects of an unchanged table are new only where old ones were lost: they take their place.

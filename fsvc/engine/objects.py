@@ -73,6 +73,11 @@ class Objects:
         self._lock = threading.Lock()
         self._loaded = False
 
+    @property
+    def cache_directory(self) -> str | None:
+        """Where files may lie that can be made anew from objects; None where there is no place."""
+        return self._storage.cache_directory
+
     def refresh(self) -> bool:
         """Load index files that came since the last look; True if there were any."""
         with self._lock:
@@ -127,24 +132,30 @@ class Objects:
         return found
 
     def read(self, entry: Entry) -> ChunkPages:
-        """Read an object, and those that it extends, and verify their checksums.
+        """Read the pages of an object, and of those that it extends, and verify their checksums.
 
+        A patch has none: :class:`fsvc.engine.patched.Patched` reads it.
         Raises Corruption naming the object and its pack.
         """
+        return self.complete(entry, checked(entry, self.stored(entry)))
+
+    def stored(self, entry: Entry) -> bytes:
+        """An object's own bytes, as they lie in its pack; nothing is verified yet."""
         try:
-            data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
+            return self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
         except KeyAbsent:
             raise Corruption(
                 f"object {entry.address.hex()} is missing: there is no pack {entry.pack}",
                 hint="run 'fsvc verify' to see what it affects",
             ) from None
-        return self.complete(entry, checked(entry, data))
 
     def complete(self, entry: Entry, own: Sequence[memoryview]) -> ChunkPages:
         """The whole chunk of an object whose own pages were read: those of its base come first."""
         leaves = index.unpack_meta(entry.meta)
         extension = index.unpack_extension(entry.meta)
         if extension is None:
+            if len(own) != len(leaves) or index.unpack_patch(entry.meta) is not None:
+                raise Corruption(f"object {entry.address.hex()} holds no pages where pages are needed")
             return ChunkPages(leaves, tuple(own))
         base = self.read(self.base(entry, extension))
         pages = tuple(b"".join(pair) for pair in zip(base.pages, own, strict=True))
@@ -170,6 +181,26 @@ class Objects:
             )
         raise Corruption(f"object {entry.address.hex()} does not fit the object it stands on")
 
+    def standing(self, address: bytes, above: Entry) -> Entry:
+        """The object that a patch stands on: of several copies of it the one that stands on the least."""
+        for again in (False, True):
+            if again:
+                self.refresh()
+            copies = self._copies(address)
+            best = min(copies, key=lambda copy: index.depth_of(copy.meta), default=None)
+            if best is not None and index.depth_of(best.meta) < index.depth_of(above.meta):
+                return best
+        raise Corruption(
+            f"object {address.hex()} is missing, on which object {above.address.hex()} stands",
+            hint="run 'fsvc verify' to see what it affects",
+        )
+
+    def bottom(self, entry: Entry) -> Entry:
+        """The object with pages at the bottom of a patch, the first of them; one with pages is its own."""
+        while (patch := index.unpack_patch(entry.meta)) is not None:
+            entry = self.standing(patch.bases[0], entry)
+        return entry
+
     def _copies(self, address: bytes) -> list[Entry]:
         """An address in all index files: writers that did not know of each other may both have stored it."""
         high, low = index.address_words(address)
@@ -189,7 +220,7 @@ def checked(entry: Entry, data: bytes) -> list[memoryview]:
             f"object {entry.address.hex()} in pack {entry.pack} is damaged: its checksum does not match",
             hint="run 'fsvc verify' to see what it affects",
         )
-    lengths = index.own_lengths(entry.meta)
+    lengths = index.own_lengths(entry.meta, entry.length)
     if sum(lengths) != len(data):
         raise Corruption(f"object {entry.address.hex()} in pack {entry.pack} contradicts its metadata")
     view = memoryview(data)
@@ -202,10 +233,12 @@ class PackWriter:
 
     Safe for threads. At most two packs are in memory: the one that is filled and the one that is
     being written. Nothing refers to the packs until :meth:`finish` gives the index for them.
+    ``compress`` is for the packs' trailers.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, compress: bool = False) -> None:
         self._storage = storage
+        self._compress = compress
         self._lock = threading.Lock()
         self._parts: list[bytes | memoryview] = []
         self._entries: list[Entry] = []
@@ -244,22 +277,27 @@ class PackWriter:
             self._pending = None
 
     def _put(self, parts: list[bytes | memoryview], entries: list[Entry]) -> list[Entry]:
-        name, buffers = pack.finish(parts, entries)
+        name, buffers = pack.finish(parts, entries, compress=self._compress)
         put_named(self._storage, pack_key(name), buffers)
         return [Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta) for e in entries]
 
-    def read(self, identity: Identity) -> tuple[Entry, list[memoryview]] | None:
-        """An object that was added to this writer, and its own pages, if it was."""
+    def entry(self, address: bytes) -> Entry | None:
+        """An object that was added to this writer, if it was."""
         with self._lock:
-            for entry, data in zip(self._entries, self._parts, strict=True):
-                if entry.address == identity.address:
-                    return entry, checked(entry, bytes(data))
             self._settle()
-            for entry in self._written:
-                if entry.address == identity.address:
-                    data = self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
-                    return entry, checked(entry, data)
-        return None
+            return next((e for e in (*self._entries, *self._written) if e.address == address), None)
+
+    def stored(self, entry: Entry) -> bytes:
+        """The bytes of an object that :meth:`entry` gave, from memory or from the pack that it went to."""
+        with self._lock:
+            for added, data in zip(self._entries, self._parts, strict=True):
+                if added.address == entry.address:
+                    return bytes(data)
+            self._settle()
+            for written in self._written:
+                if written.address == entry.address:
+                    return self._storage.get_range(pack_key(written.pack), written.offset, written.length)
+        raise Corruption(f"object {entry.address.hex()} is not among the new ones")
 
     def finish(self) -> list[Entry]:
         """Write what is left; all packs are durable on return. Gives every object with its place."""

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from fsvc.engine.objects import Objects
+from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.writing import default_threads
 from fsvc.errors import Corruption, InvalidUse, NotFound
@@ -49,6 +50,7 @@ class SnapshotReader:
     def __init__(self, objects: Objects, manifest: Manifest) -> None:
         self.manifest = manifest
         self._objects = objects
+        self.patched = Patched(objects)
         self._categories: dict[str, pa.Array] = {}
 
     @property
@@ -270,17 +272,10 @@ class SnapshotReader:
             yield pa.RecordBatch.from_arrays(empty, schema=schema)
 
         def read(groups: Sequence[int]) -> list[pa.RecordBatch]:
-            stored = decode_groups(
-                footer,
-                [
-                    (self.manifest.rows[group], [self._objects.read(column[group]) for column in entries])
-                    for group in groups
-                ],
-                named,
-                self.place(numbers[0], groups[0]),
-            )
             batches = []
-            for group, columns in zip(groups, stored, strict=True):
+            for group, columns in zip(
+                groups, self._stored(footer, groups, entries, named, numbers), strict=True
+            ):
                 arrays = []
                 for array, field, number in zip(columns, fields, numbers, strict=True):
                     _prove(array, field, self.manifest.identity(number, group), self.place(number, group))
@@ -308,6 +303,38 @@ class SnapshotReader:
             finally:
                 for future in running:
                     future.cancel()
+
+    def _stored(
+        self,
+        footer: FileSchema,
+        groups: Sequence[int],
+        entries: Sequence[Sequence[Entry]],
+        named: Sequence[pa.Field],
+        numbers: Sequence[int],
+    ) -> list[list[pa.Array]]:
+        """The columns of some groups in stored form; the pages of all that are no patches in one go."""
+        rows = [self.manifest.rows[group] for group in groups]
+        patched = [i for i, column in enumerate(entries) if any(is_patch(column[group]) for group in groups)]
+        whole = [i for i in range(len(entries)) if i not in set(patched)]
+        if patched:
+            footer = pages.parquet_schema(pa.schema([named[i] for i in whole]))
+        decoded = (
+            decode_groups(
+                footer,
+                [
+                    (count, [self._objects.read(entries[i][group]) for i in whole])
+                    for group, count in zip(groups, rows, strict=True)
+                ],
+                [named[i] for i in whole],
+                self.place(numbers[0], groups[0]),
+            )
+            if whole
+            else [[] for _ in groups]
+        )
+        for group, count, arrays in zip(groups, rows, decoded, strict=True):
+            for i in patched:  # ascending, so that each column comes to its place
+                arrays.insert(i, self.patched.array(entries[i][group], named[i], count))
+        return decoded
 
     def _runs(self, entries: Sequence[Sequence[Entry]], workers: int) -> Iterator[list[int]]:
         """The groups in runs that are decoded at once: a few small ones, or a large one alone.

@@ -13,6 +13,7 @@ from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import KINDS
 from fsvc.engine.store import Store
 from fsvc.format import index
+from fsvc.format.canonical import ADDRESS_BYTES
 
 __all__ = ["FeatureSetStats", "Stats", "stats"]
 
@@ -23,8 +24,9 @@ class FeatureSetStats:
 
     ``snapshots`` are counted once each, though several versions may have the same. ``rows`` and
     ``columns`` are those of the newest version. ``objects`` and ``stored_bytes`` are what all its
-    snapshots need together (objects that feature sets share count for each); ``full_bytes`` is what
-    its versions would take as one Parquet file each, with the same pages; ``logical_bytes`` is the size
+    snapshots need together, with all that patches stand on (objects that feature sets share count for
+    each); ``full_bytes`` is what its versions would take as one Parquet file each, with the same pages (a
+    patched chunk counts as those that it stands on); ``logical_bytes`` is the size
     of those pages before compression, with values encoded as they are (a dictionary's once, and so on).
     """
 
@@ -116,18 +118,24 @@ class _Meter:
         high = np.concatenate([np.empty(0, np.uint64), *(table.high for table in tables)])
         low = np.concatenate([np.empty(0, np.uint64), *(table.low for table in tables)])
         lengths = np.concatenate([np.empty(0, np.uint64), *(table.lengths for table in tables)])
-        raw = np.fromiter(
-            (
-                sum(leaf.uncompressed for leaf in index.unpack_meta(entry.meta))
-                for table in tables
-                for entry in table.entries()
-            ),
-            np.int64,
-            len(high),
-        )
+        metas = [entry.meta for table in tables for entry in table.entries()]
+        sizes = np.array([_sizes(meta) for meta in metas], np.int64).reshape(-1, 2)
         # Words of one address side by side compare as one number of 16 bytes does.
         self._addresses, first = np.unique(_joined(high, low), return_index=True)
-        self._lengths, self._raw = lengths[first].astype(np.int64), raw[first]
+        self._lengths = lengths[first].astype(np.int64)
+        self._whole, self._raw = sizes[first, 0], sizes[first, 1]
+        standing = [(i, address) for i, place in enumerate(first) for address in index.below(metas[place])]
+        self._above = np.array([i for i, _ in standing], np.int64)
+        below = self._places(b"".join(address for _, address in standing))
+        self._above, self._below = self._above[below >= 0], below[below >= 0]
+
+    def _places(self, addresses: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Where addresses are among all of them; -1 for one that no index file names."""
+        if not addresses or not len(self._addresses):
+            return np.full(len(addresses) // ADDRESS_BYTES, -1, np.int64)
+        wanted = _joined(*index.address_words(addresses))
+        at = np.minimum(np.searchsorted(self._addresses, wanted), len(self._addresses) - 1)
+        return np.where(self._addresses[at] == wanted, at, -1)
 
     def measure(self, store: Store, snapshots: Mapping[str, int], newest: str) -> FeatureSetStats:
         """The statistics of one feature set with these snapshots, each with its number of versions."""
@@ -136,14 +144,13 @@ class _Meter:
         for snapshot, versions in snapshots.items():
             manifest = store.manifest(snapshot)
             wanted = manifest.addresses() + b"".join(identity.address for identity in manifest.categories)
-            if not wanted or not len(used):
-                continue
-            addresses = _joined(*index.address_words(wanted))
-            at = np.minimum(np.searchsorted(self._addresses, addresses), len(used) - 1)
-            at = at[self._addresses[at] == addresses]
+            at = self._places(wanted)
+            at = at[at >= 0]
             used[at] = True
-            full += versions * int(self._lengths[at].sum())
+            full += versions * int(self._whole[at].sum())
             logical += versions * int(self._raw[at].sum())
+        while len(more := self._below[used[self._above] & ~used[self._below]]):
+            used[more] = True
         head = store.manifest(newest)
         return FeatureSetStats(
             versions=sum(snapshots.values()),
@@ -155,6 +162,14 @@ class _Meter:
             full_bytes=full,
             logical_bytes=logical,
         )
+
+
+def _sizes(meta: bytes) -> tuple[int, int]:
+    """The bytes of a chunk's pages (for a patch those of the chunks that it stands on), and before compression."""
+    leaves = index.unpack_meta(meta)
+    patch = index.unpack_patch(meta)
+    whole = sum(leaf.length for leaf in leaves) if patch is None else patch.whole_bytes
+    return whole, sum(leaf.uncompressed for leaf in leaves)
 
 
 def _joined(high: index.Words, low: index.Words) -> np.ndarray[tuple[int], np.dtype[np.void]]:

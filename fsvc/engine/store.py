@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from fsvc.engine.objects import Objects
     from fsvc.format.manifest import Manifest, StoredManifest
 
-__all__ = ["REPOSITORY_KEY", "RepositoryInfo", "Store", "commit_key", "create", "manifest_key"]
+__all__ = ["PATCHES", "REPOSITORY_KEY", "RepositoryInfo", "Store", "commit_key", "create", "manifest_key"]
 
 REPOSITORY_KEY = "repository.json"
 FORMAT = 1
-_KNOWN_FEATURES: frozenset[str] = frozenset()
+PATCHES = "patches"
+"""The feature of a repository in which objects may be patches, and tables of objects compressed."""
+_KNOWN_FEATURES = frozenset((PATCHES,))
 _CACHED_MANIFESTS = 16
 _CACHED_COMMITS = 4096
 
@@ -46,16 +48,18 @@ class RepositoryInfo:
     """What the repository file says.
 
     ``project`` is the uuid that models carry and clones share; ``instance`` is this copy's own.
+    ``features`` are those that a program has to know to read it.
     """
 
     project: str
     instance: str
     created: str
+    features: frozenset[str] = frozenset()
 
 
 def create(storage: Storage, *, time: str, project: str | None = None) -> RepositoryInfo:
     """Make a storage a repository, by one durable write. Raises Conflict where it is one already."""
-    info = RepositoryInfo(project or str(uuid.uuid4()), str(uuid.uuid4()), time)
+    info = RepositoryInfo(project or str(uuid.uuid4()), str(uuid.uuid4()), time, _KNOWN_FEATURES)
     data = strictjson.seal(
         {
             "created": info.created,
@@ -63,7 +67,7 @@ def create(storage: Storage, *, time: str, project: str | None = None) -> Reposi
             "instance": info.instance,
             "optional": [],
             "project": info.project,
-            "required": [],
+            "required": sorted(info.features),
         }
     )
     try:
@@ -102,7 +106,7 @@ def _read_info(storage: Storage) -> RepositoryInfo:
     texts = [text for name in ("project", "instance", "created") if isinstance(text := value.get(name), str)]
     if len(texts) != 3:
         raise Corruption(f"{what} lacks its uuids or its time")
-    return RepositoryInfo(*texts)
+    return RepositoryInfo(texts[0], texts[1], texts[2], frozenset(required))
 
 
 class Store:

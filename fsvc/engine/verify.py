@@ -24,14 +24,15 @@ from blake3 import blake3
 from fsvc.engine.catalogue import Catalogue, Positions
 from fsvc.engine.history import short
 from fsvc.engine.objects import checked, pack_key
+from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress, silent
-from fsvc.engine.reading import SnapshotReader, decode_groups
+from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.refs import KINDS, RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, commit_key, manifest_key
 from fsvc.engine.writing import default_threads
 from fsvc.errors import Corruption, FsvcError, InvalidUse, KeyAbsent
 from fsvc.format import commit as commits
-from fsvc.format import index, names, pack, pages, strictjson
+from fsvc.format import index, names, pack, strictjson
 from fsvc.format import manifest as manifests
 from fsvc.format.canonical import ADDRESS_BYTES, Identity, identify
 from fsvc.format.commit import CommitRecord
@@ -145,6 +146,10 @@ class _Verification:
         self._bad_objects: dict[int, _Found] = {}
         self._extended: dict[int, Identity] = {}
         """The objects that hold the pages after those of another object, and that object."""
+        self._patched: dict[int, tuple[bytes, ...]] = {}
+        """The objects that hold what differs from others, and the addresses of those."""
+        self._faults: dict[int, tuple[_Found, ...]] = {}
+        """What is wrong below patches, as far as it is known."""
         self._bad_packs: dict[str, _Found] = {}
         self._bad_indexes: list[_Found] = []
         self._index_names: list[str] = []
@@ -153,6 +158,7 @@ class _Verification:
         self._seen_manifests: set[str] = set()
         self._missing: dict[bytes, _Found] = {}
         self._catalogue = Catalogue([])
+        self._reader = Patched(self)
         self._packs: dict[str, int] = {}
         self._checked_packs: set[str] = set()
 
@@ -450,11 +456,13 @@ class _Verification:
             if index.checksum(entry.address, entry.digest, entry.meta, parts()) != entry.checksum:
                 raise Corruption("its checksum does not match")
             index.unpack_meta(entry.meta)
-            if sum(index.own_lengths(entry.meta)) != entry.length:
+            if sum(index.own_lengths(entry.meta, entry.length)) != entry.length:
                 raise Corruption("its metadata contradict its length")
             extension = index.unpack_extension(entry.meta)
             if extension is not None:
                 self._extended[number] = extension.base
+            elif (addresses := index.below(entry.meta)) != ():
+                self._patched[number] = addresses
         except Corruption as error:
             self._bad_object(number, self._note("object", address, "damaged", f"{error.message} ({where})"))
             return False
@@ -552,7 +560,7 @@ class _Verification:
             self._affect(self._bad_objects[number], manifest, place, affected)
         for place in np.flatnonzero(numbers < 0).tolist():
             self._affect(self._nowhere(wanted[place, :ADDRESS_BYTES].tobytes()), manifest, place, affected)
-        if self._extended:
+        if self._extended or self._patched:
             for place, number in enumerate(numbers.tolist()):
                 for below in self._below(number):
                     self._affect(below, manifest, place, affected)
@@ -569,6 +577,9 @@ class _Verification:
 
     def _below(self, number: int) -> Iterator[_Found]:
         """What is wrong with the objects that an object stands on, down to the last."""
+        if number in self._patched:
+            yield from self._below_patch(number)
+            return
         for _ in range(index.MAX_EXTENSIONS + 1):
             base = self._extended.get(number)
             if base is None:
@@ -599,6 +610,56 @@ class _Verification:
                 number, self._note("object", self._catalogue.entry(number).address.hex(), "damaged", detail)
             )
         yield self._bad_objects[number]
+
+    def _below_patch(self, number: int) -> tuple[_Found, ...]:
+        """What is wrong with the objects that a patch stands on; looked for once, chains are shared."""
+        known = self._faults.get(number)
+        if known is not None:
+            return known
+        above = self._catalogue.entry(number)
+        found: dict[int, _Found] = {}
+        for address in self._patched[number]:
+            copies = [int(found[0]) for _, found in self._catalogue.find(address)]
+            if not copies:
+                missing = self._nowhere(address)
+                found[id(missing)] = missing
+                continue
+            self._catalogue.reached[copies] = True
+            chosen = self._standing(copies, above)
+            wrong = [self._bad_objects[copy] for copy in copies if copy in self._bad_objects]
+            if chosen is None and number not in self._bad_objects:
+                detail = "it stands on an object that stands on as many others as it does"
+                self._bad_object(number, self._note("object", above.address.hex(), "damaged", detail))
+                wrong.append(self._bad_objects[number])
+            elif chosen is not None:
+                wrong += self._below(chosen)
+            found.update((id(fault), fault) for fault in wrong)
+        self._faults[number] = tuple(found.values())
+        return self._faults[number]
+
+    def _standing(self, copies: Sequence[int], above: Entry) -> int | None:
+        """Of several copies of an object the one that a patch stands on; None if none of them fits."""
+        best = min(copies, key=lambda copy: index.depth_of(self._catalogue.entry(copy).meta))
+        fits_below = index.depth_of(self._catalogue.entry(best).meta) < index.depth_of(above.meta)
+        return best if fits_below else None
+
+    # What patches read their bases through: see fsvc.engine.patched.Source.
+
+    def stored(self, entry: Entry) -> bytes:
+        """An object's own bytes, not verified yet."""
+        return self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
+
+    def standing(self, address: bytes, above: Entry) -> Entry:
+        """The object of an address that a patch stands on. Raises Corruption where there is none."""
+        copies = [int(found[0]) for _, found in self._catalogue.find(address)]
+        chosen = self._standing(copies, above) if copies else None
+        if chosen is None:
+            raise Corruption("what it stands on is not there, or does not fit")
+        return self._catalogue.entry(chosen)
+
+    def read(self, entry: Entry) -> ChunkPages:
+        """The pages of an object, checked."""
+        return self._whole(entry)
 
     def _base(self, entry: Entry) -> int | None:
         """The object that an extension stands on: of all copies of its base the one that fits."""
@@ -652,7 +713,8 @@ class _Verification:
         for place, number in enumerate(numbers.tolist()):
             if number < 0 or self._catalogue.bad[number] or self._catalogue.proven[number]:
                 continue
-            if number in self._extended and next(self._below(number), None) is not None:
+            stands = number in self._extended or number in self._patched
+            if stands and next(self._below(number), None) is not None:
                 continue
             self._catalogue.proven[number] = True
             column, group = divmod(place, groups) if groups else (0, 0)
@@ -681,15 +743,16 @@ class _Verification:
         _, number, kept, identity, rows = wanted
         entry = self._catalogue.entry(number)
         try:
-            chunk = self._whole(entry)
+            leaves = index.unpack_meta(entry.meta)
             if rows is None:
-                rows = sum(leaf.num_values for leaf in chunk.leaves[:1])
+                rows = sum(leaf.num_values for leaf in leaves[:1])
             named = pa.field("c0", kept.type, kept.nullable)
-            schema = pages.parquet_schema(pa.schema([named]))
-            array = decode_groups(schema, [(rows, [chunk])], [named], "it")[0][0]
+            array = self._reader.array(entry, named, rows)
             if identify(array, named) != identity:
                 return "its digest does not match what it holds"
-            return wrong_statistics(chunk.leaves, array)
+            if is_patch(entry):
+                self._reader.thaw(entry, named, rows)
+            return wrong_statistics(leaves, array)
         except FsvcError as error:
             return error.message
 
@@ -749,16 +812,14 @@ class _Verification:
             try:
                 entry = replace(trailer.entry(position), pack=name)
                 checked(entry, self._storage.get_range(pack_key(name), entry.offset, entry.length))
-                extension = index.unpack_extension(entry.meta)
+                standing = index.below(entry.meta)
             except FsvcError as error:
                 self._note("object", address.hex(), "damaged", error.message).snapshots = missing.snapshots
                 continue
-            if extension is None or self._catalogue.find(extension.base.address):
-                continue
-            base = extension.base.address
-            if base not in self._missing:
-                remaining[base] = self._nowhere(base)
-                remaining[base].snapshots |= missing.snapshots
+            for base in standing:
+                if not self._catalogue.find(base) and base not in self._missing:
+                    remaining[base] = self._nowhere(base)
+                    remaining[base].snapshots |= missing.snapshots
         return remaining
 
     def _unreferenced(self) -> None:

@@ -3,6 +3,9 @@
 In a *virtual* file chunks have addresses far apart, so that a reader that merges neighbouring reads
 touches exactly the columns it wants; a *compact* file is the same without gaps, for writing to disk.
 Reads are checked: an object's checksum is verified before any of its bytes is handed out.
+
+A patched chunk has no pages of its own. In a virtual file it is thawed on first touch; in a compact one
+it is encoded as the chunks that it stands on are, and the footer, which comes last, says how long it got.
 """
 
 from __future__ import annotations
@@ -18,10 +21,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from fsvc.engine.objects import Objects
+from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.reading import SnapshotReader
+from fsvc.engine.thawing import Thawed
 from fsvc.engine.writing import default_threads
 from fsvc.format import footer, pages
 from fsvc.format.categories import CATEGORIES_KEY, encode_categories
+from fsvc.format.footer import FileSchema, LeafMeta, RowGroup
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.pages import ChunkPages
 from fsvc.format.stored import annotated_field
@@ -45,7 +51,8 @@ class Layout:
     """Where everything lies in a Parquet file: the objects by ascending offset, and the footer.
 
     ``starts[i]`` and ``lengths[i]`` are where the chunk of ``entries[i]`` lies, in bytes; the footer
-    begins at ``footer_start``.
+    begins at ``footer_start``. ``fields[i]`` is the chunk's stored field, ``rows`` are those of each group;
+    ``schema`` and ``metadata`` are what a footer says besides.
     """
 
     starts: tuple[int, ...]
@@ -53,6 +60,14 @@ class Layout:
     entries: tuple[Entry, ...]
     footer_start: int
     footer: bytes
+    fields: tuple[pa.Field, ...] = ()
+    rows: tuple[int, ...] = ()
+    schema: FileSchema | None = None
+    metadata: tuple[tuple[bytes, bytes], ...] = ()
+
+    def rows_of(self, i: int) -> int:
+        """The rows of the chunk of ``entries[i]``."""
+        return self.rows[i * len(self.rows) // len(self.entries)]
 
     @property
     def size(self) -> int:
@@ -73,11 +88,13 @@ def layout(
     starts: list[int] = []
     lengths: list[int] = []
     placed: list[Entry] = []
+    fields: list[pa.Field] = []
     groups = []
     for group, rows in enumerate(manifest.rows):
         leaves = []
-        for column in entries:
+        for number, column in zip(numbers, entries, strict=True):
             entry = column[group]
+            fields.append(manifest.stored_fields[number])
             meta = metas.get(entry.address)
             if meta is None:
                 meta = metas[entry.address] = unpack_meta(entry.meta)
@@ -97,8 +114,18 @@ def layout(
     categories = reader.categories(numbers)
     if categories:
         metadata.append((CATEGORIES_KEY, encode_categories(categories)))
-    end = footer.write_footer(pages.parquet_schema(annotated), groups, metadata)
-    return Layout(tuple(starts), tuple(lengths), tuple(placed), position, end)
+    shape = pages.parquet_schema(annotated)
+    return Layout(
+        tuple(starts),
+        tuple(lengths),
+        tuple(placed),
+        position,
+        footer.write_footer(shape, groups, metadata),
+        tuple(fields),
+        manifest.rows,
+        shape,
+        tuple(metadata),
+    )
 
 
 class VirtualFile:
@@ -106,6 +133,7 @@ class VirtualFile:
 
     def __init__(self, objects: Objects, where: Layout) -> None:
         self._objects = objects
+        self._thawed = Thawed(objects)
         self._layout = where
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._cached = 0
@@ -155,7 +183,11 @@ class VirtualFile:
             if data is not None:
                 self._cache.move_to_end(i)
                 return data
-        chunk = self._objects.read(self._layout.entries[i])
+        entry = self._layout.entries[i]
+        if is_patch(entry):
+            chunk = self._thawed.chunk(entry, self._layout.fields[i], self._layout.rows_of(i))
+        else:
+            chunk = self._objects.read(entry)
         data = bytes(chunk.pages[0]) if len(chunk.pages) == 1 else b"".join(chunk.pages)
         if not keep:
             return data
@@ -169,22 +201,53 @@ class VirtualFile:
 
 
 def compact_parts(objects: Objects, where: Layout) -> Iterator[bytes | memoryview]:
-    """The bytes of a layout without gaps, in order, to be written one after the other."""
+    """The bytes of a layout without gaps, in order, to be written one after the other.
+
+    Where chunks are patched the file is another, mostly shorter one than the layout says.
+    """
+    patched = Patched(objects)
+
+    def read(i: int) -> ChunkPages:
+        entry = where.entries[i]
+        if not is_patch(entry):
+            return objects.read(entry)
+        return patched.encode(entry, where.fields[i], where.rows_of(i), objects.bottom(entry))
+
     yield footer.MAGIC
+    position = len(footer.MAGIC)
+    leaves: list[list[tuple[LeafMeta, int]]] = []
     with ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-copy") as pool:
         running: deque[tuple[Future[ChunkPages], int]] = deque()
         ahead = 0
+
+        def settle() -> tuple[memoryview | bytes, ...]:
+            nonlocal position, ahead
+            chunk, length = running.popleft()
+            found = chunk.result()
+            ahead -= length
+            leaves.append([])
+            for leaf in found.leaves:
+                leaves[-1].append((leaf, position))
+                position += leaf.length
+            return found.pages
+
         try:
-            for entry, length in zip(where.entries, where.lengths, strict=True):
+            for i, length in enumerate(where.lengths):
                 while len(running) >= _AHEAD_OBJECTS or (running and ahead + length > _AHEAD_BYTES):
-                    chunk, read = running.popleft()
-                    yield from chunk.result().pages
-                    ahead -= read
-                running.append((pool.submit(objects.read, entry), length))
+                    yield from settle()
+                running.append((pool.submit(read, i), length))
                 ahead += length
             while running:
-                yield from running.popleft()[0].result().pages
+                yield from settle()
         finally:
             for chunk, _ in running:
                 chunk.cancel()
-    yield where.footer
+    if where.schema is None or not any(map(is_patch, where.entries)):
+        yield where.footer
+        return
+    wide = len(leaves) // len(where.rows)
+    groups = [
+        RowGroup(rows, [leaf for chunk in leaves[group * wide : (group + 1) * wide] for leaf in chunk])
+        for group, rows in enumerate(where.rows)
+    ]
+    yield footer.write_footer(where.schema, groups, where.metadata)

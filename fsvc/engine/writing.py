@@ -8,6 +8,7 @@ At most a few groups are in memory at a time, however large the table is.
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import threading
 from collections import deque
@@ -20,7 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsvc.engine.keys import KeyCheck, null_key
-from fsvc.engine.objects import Objects, PackWriter
+from fsvc.engine.objects import Objects, PackWriter, checked
+from fsvc.engine.patched import Patched, is_patch
+from fsvc.engine.patching import PatchedChunk, Patcher
 from fsvc.engine.progress import Progress, silent
 from fsvc.errors import Corruption, StorageError, UnsupportedData
 from fsvc.format import index, pages
@@ -32,6 +35,7 @@ from fsvc.format.extension import ExtendedChunk, extend
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import Encoding
+from fsvc.format.patch import map_identity
 from fsvc.format.rowvalues import Words, row_hashes
 from fsvc.format.stored import comparable, from_stored, stored_field, to_stored
 
@@ -63,14 +67,17 @@ class Written:
 class NewObjects:
     """Where the chunks of a commit go: known ones are found, new ones put into packs, each once.
 
-    Shared by all snapshots of one commit. Safe for threads.
+    Shared by all snapshots of one commit. Safe for threads. ``patches`` says whether chunks may be stored
+    as patches: a repository of before there were any must stay readable to those who know none.
     """
 
-    def __init__(self, objects: Objects, packs: PackWriter) -> None:
-        self._objects = objects
+    def __init__(self, objects: Objects, packs: PackWriter, *, patches: bool = False) -> None:
+        self.objects = objects
         self._packs = packs
+        self.patches = patches
         self._claimed: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
+        self._standing: set[bytes] = set()
         self.reused_packs: set[str] = set()
         self.reused_index: dict[str, memoryview] = {}
 
@@ -79,8 +86,9 @@ class NewObjects:
 
         Raises UnsupportedData where another chunk with the same address but another digest is known.
         """
-        found = self._objects.lookup(b"".join(identity.address for identity in identities))
+        found = self.objects.lookup(b"".join(identity.address for identity in identities))
         wanted = []
+        reused: list[Entry] = []
         with self._lock:
             self.reused_index.update(found.files())
             for i, identity in enumerate(identities):
@@ -90,22 +98,39 @@ class NewObjects:
                     wanted.append(digest is identity.digest)
                 else:
                     digest = entry.digest
-                    self._reuse(entry)
+                    reused.append(entry)
                     wanted.append(False)
                 if digest != identity.digest:
                     raise UnsupportedData(
                         f"column {names[i]!r} holds a run of rows whose address {identity.address.hex()} belongs to"
                         " other data in this repository: a forged hash collision; it cannot be stored"
                     )
+            self._reuse(reused)
         return wanted
 
-    def _reuse(self, entry: Entry) -> None:
-        """Remember where an object lies that this commit stands on, and those that it extends."""
-        self.reused_packs.add(entry.pack)
-        while (extension := index.unpack_extension(entry.meta)) is not None:
-            self.reused_index.update(self._objects.lookup(extension.base.address).files())
-            entry = self._objects.base(entry, extension)
-            self.reused_packs.add(entry.pack)
+    def _reuse(self, entries: Sequence[Entry]) -> None:
+        """Remember where objects lie that this commit stands on, and those that they stand on."""
+        level = list(entries)
+        while level:
+            self.reused_packs.update(entry.pack for entry in level)
+            extended: list[Entry] = []
+            wanted: dict[bytes, Entry] = {}
+            for entry in level:
+                extension = index.unpack_extension(entry.meta)
+                if extension is not None:
+                    self.reused_index.update(self.objects.lookup(extension.base.address).files())
+                    extended.append(self.objects.base(entry, extension))
+                else:
+                    wanted.update(dict.fromkeys(set(index.below(entry.meta)) - self._standing, entry))
+            self._standing.update(wanted)
+            found = self.objects.find(b"".join(wanted)) if wanted else ()
+            if wanted:
+                assert not isinstance(found, tuple)
+                self.reused_index.update(found.files())
+            level = extended + [
+                self.objects.standing(address, above) if (there := found[i]) is None else there
+                for i, (address, above) in enumerate(wanted.items())
+            ]
 
     def add(self, identity: Identity, chunk: pages.ChunkPages) -> None:
         """Store a claimed chunk whole."""
@@ -113,32 +138,51 @@ class NewObjects:
 
     def extend(self, identity: Identity, chunk: ExtendedChunk) -> None:
         """Store a claimed chunk as the pages that follow another one's."""
-        found = self._objects.lookup(chunk.extension.base.address)
+        found = self.objects.lookup(chunk.extension.base.address)
         base = found[0]
         assert base is not None
         with self._lock:
             self.reused_index.update(found.files())
-            self._reuse(base)
+            self._reuse([base])
         self._packs.add(identity, index.pack_extension(chunk.leaves, chunk.extension), chunk.pages)
 
-    def fetch(self, identity: Identity) -> pages.ChunkPages:
-        """Read a chunk back, new or old."""
-        added = self._packs.read(identity)
-        if added is not None:
-            return self._objects.complete(*added)
-        entry = self._objects.find(identity.address)[0]
+    def patch(self, identity: Identity, chunk: PatchedChunk) -> None:
+        """Store a claimed chunk as what differs from others."""
+        found = self.objects.lookup(b"".join(chunk.patch.bases))
+        with self._lock:
+            self.reused_index.update(found.files())
+            self._reuse(chunk.bases)
+        self._packs.add(identity, index.pack_patch(chunk.leaves, chunk.patch), [chunk.data])
+
+    def map_rows(self, row_map: bytes) -> None:
+        """Store the row map that patches name, unless it is there."""
+        identity = map_identity(row_map)
+        if self.claim([identity], ["a row map"])[0]:
+            self._packs.add(identity, struct.pack("<BH", index.ROW_MAP, 0), [row_map])
+
+    def fetch(self, identity: Identity, field: pa.Field, rows: int) -> pa.Array:
+        """Read a chunk back in stored form, new or old."""
+        entry = self._packs.entry(identity.address) or self.objects.find(identity.address)[0]
         assert entry is not None
-        return self._objects.read(entry)
+        return Patched(self).array(entry, field, rows)
 
     def read(self, entry: Entry) -> pages.ChunkPages:
-        """Read an object that was stored before this commit."""
-        return self._objects.read(entry)
+        """Read the pages of an object, new or old."""
+        return self.objects.complete(entry, checked(entry, self.stored(entry)))
+
+    def stored(self, entry: Entry) -> bytes:
+        """An object's own bytes, not verified yet."""
+        return self.objects.stored(entry) if entry.pack else self._packs.stored(entry)
+
+    def standing(self, address: bytes, above: Entry) -> Entry:
+        """The object of an address that a patch stands on, new or old."""
+        return self._packs.entry(address) or self.objects.standing(address, above)
 
     def known(self, identities: Sequence[Identity]) -> list[Entry | None]:
         """The stored object of each identity, where there is one."""
         if not identities:
             return []
-        found = self._objects.lookup(b"".join(identity.address for identity in identities))
+        found = self.objects.lookup(b"".join(identity.address for identity in identities))
         return [found[i] for i in range(len(found))]
 
     @property
@@ -323,7 +367,7 @@ def write_snapshot(
     key = tuple(key)
     grouper = _Grouper(schema, key)
     workers = threads or default_threads()
-    job = _Job(schema, key, sink, parent, workers)
+    job = _Job(schema, key, grouper.cut.columns, sink, parent, workers)
     before = sink.bytes_added if sink is not None else 0
     done = 0
     results: list[_GroupResult] = []
@@ -470,6 +514,7 @@ class _Job:
         self,
         schema: pa.Schema,
         key: tuple[str, ...],
+        cut_columns: Sequence[str],
         sink: NewObjects | None,
         parent: Manifest | None,
         threads: int,
@@ -484,6 +529,11 @@ class _Job:
         self._check = KeyCheck(key) if key else None
         self._known_keys = self._parent_keys(parent)
         self._known_chunks = self._parent_chunks(parent)
+        self._patcher = (
+            Patcher(sink, parent, self._fields, [schema.get_field_index(name) for name in cut_columns])
+            if sink is not None and parent is not None and sink.patches
+            else None
+        )
         # Without a sink the key columns cannot be read back, so they are kept aside for the check.
         self._spilled = _Spill() if key and sink is None else None
 
@@ -501,7 +551,7 @@ class _Job:
         found = self._sink.known([parent.identity(theirs, 0) for theirs in same.values()])
         for i, entry in zip(same, found, strict=True):
             if entry is not None:
-                hints[i] = pages.remembered_encoding(unpack_meta(entry.meta))
+                hints[i] = pages.remembered_encoding(unpack_meta(self._sink.objects.bottom(entry).meta))
         return hints
 
     def _parent_keys(self, parent: Manifest | None) -> set[bytes]:
@@ -545,20 +595,25 @@ class _Job:
             # A chunk that is stored already may have been stored for a column of bytes.
             if identity.digest not in self._known_chunks.get(field.name, ()):
                 check_text(array, field.name)
-        new = self._store(group.number, arrays, identities) if self._sink is not None else 0
+        new = self._store(group, arrays, identities) if self._sink is not None else 0
         return _GroupResult(group.number, group.rows, identities, new, group.hashes, key_columns)
 
-    def _store(self, group: int, arrays: list[pa.Array], identities: list[Identity]) -> int:
+    def _store(self, group: _Group, arrays: list[pa.Array], identities: list[Identity]) -> int:
         """Store the chunks of a group that are new; how many those are."""
         assert self._sink is not None
         wanted = self._sink.claim(identities, self._schema.names)
         columns = [i for i, want in enumerate(wanted) if want]
-        fresh = [arrays[i] for i in columns]
-        fields = [self._fields[i] for i in columns]
-        encodings, levels = self._encodings.of(columns, fresh)
+        bases = self._extendable(group.number, columns, arrays)
+        patched = self._patched(group, [i for i in columns if i not in bases], arrays, identities)
+        for i, patch in patched.items():
+            self._sink.patch(identities[i], patch)
+        whole = [i for i in columns if i not in patched]
+        fresh = [arrays[i] for i in whole]
+        fields = [self._fields[i] for i in whole]
+        encodings, levels = self._encodings.of(whole, fresh)
         chunks = pages.encode(fresh, fields, encodings, levels)
-        extended = self._extended(group, columns, arrays, encodings, levels, chunks)
-        for i, chunk in zip(columns, chunks, strict=True):
+        extended = self._extended(group.number, bases, whole, arrays, encodings, levels, chunks)
+        for i, chunk in zip(whole, chunks, strict=True):
             if i in extended:
                 self._sink.extend(identities[i], extended[i])
             else:
@@ -581,16 +636,20 @@ class _Job:
             self._sink.add(identities[i], chunk)
         return identities, len(fresh)
 
-    def _extended(
-        self,
-        group: int,
-        columns: Sequence[int],
-        arrays: Sequence[pa.Array],
-        encodings: Sequence[Encoding],
-        levels: Sequence[int],
-        chunks: Sequence[pages.ChunkPages],
-    ) -> dict[int, ExtendedChunk]:
-        """The new chunks, by column, that the parent's last group begins and rows were appended to."""
+    def _patched(
+        self, group: _Group, columns: Sequence[int], arrays: list[pa.Array], identities: list[Identity]
+    ) -> dict[int, PatchedChunk]:
+        """The new chunks, by column, that are worth a patch; the row map that they name is stored."""
+        if self._patcher is None or self._sink is None:
+            return {}
+        known = self._patcher.note(group.first_row, group.rows, identities)
+        patched, row_map = self._patcher.patches(group.first_row, arrays, identities, columns, known)
+        if row_map is not None:
+            self._sink.map_rows(row_map)
+        return patched
+
+    def _extendable(self, group: int, columns: Sequence[int], arrays: Sequence[pa.Array]) -> dict[int, Entry]:
+        """The new chunks, by column, that the parent's last group begins; the stored object that does."""
         parent, sink = self._parent, self._sink
         if parent is None or sink is None or not columns or group != len(parent.rows) - 1:
             return {}
@@ -600,11 +659,28 @@ class _Job:
         theirs = {i: parent.schema.get_field_index(self._fields[i].name) for i in columns}
         there = [i for i in columns if theirs[i] >= 0]
         shorter = [parent.identity(theirs[i], group) for i in there]
-        bases = {
+        return {
             i: entry
             for i, base, entry in zip(there, shorter, sink.known(shorter), strict=True)
-            if entry is not None and identify(arrays[i].slice(0, shared), self._fields[i]) == base
+            if entry is not None
+            and not is_patch(entry)
+            and identify(arrays[i].slice(0, shared), self._fields[i]) == base
         }
+
+    def _extended(
+        self,
+        group: int,
+        bases: dict[int, Entry],
+        columns: Sequence[int],
+        arrays: Sequence[pa.Array],
+        encodings: Sequence[Encoding],
+        levels: Sequence[int],
+        chunks: Sequence[pages.ChunkPages],
+    ) -> dict[int, ExtendedChunk]:
+        """The new chunks, by column, that are stored as rows appended to what the parent has."""
+        if not bases or self._parent is None:
+            return {}
+        shared = self._parent.rows[group]
         numbers = list(bases)
         fields = [self._fields[i] for i in numbers]
         rests = pages.encode(
@@ -661,10 +737,10 @@ class _Job:
             if self._spilled is not None:
                 return self._spilled.read(group)
             assert self._sink is not None
-            chunks = [self._sink.fetch(manifest.identity(i, group)) for i in self._key_columns]
-            named = [pa.field(f"c{i}", f.type, f.nullable) for i, f in enumerate(fields)]
-            footer = pages.parquet_schema(pa.schema(named))
-            stored = pages.decode(footer, [(manifest.rows[group], chunks)], named)[0]
+            stored = [
+                self._sink.fetch(manifest.identity(i, group), field, manifest.rows[group])
+                for i, field in zip(self._key_columns, fields, strict=True)
+            ]
             return [
                 from_stored(array, _plain(self._schema.field(i).type), {}, "")
                 for array, i in zip(stored, self._key_columns, strict=True)

@@ -126,6 +126,17 @@ def make_leaf(fields: thrift.Struct, dictionary_page: int, data_page: int) -> Le
     )
 
 
+def reserved_leaf(leaf: LeafMeta, length: int) -> LeafMeta:
+    """The metadata of a leaf whose pages get ``length`` bytes of a file, more than they need.
+
+    Readers stop at num_values, so what follows the pages is not looked at. How many pages there are of
+    which kind is left out: the next time they are written it may be otherwise.
+    """
+    fields = {i: v for i, v in leaf.fields().items() if i != _ENCODING_STATS}
+    fields[_COMPRESSED] = (I64, length)
+    return make_leaf(fields, leaf.dictionary_page, leaf.data_page)
+
+
 def joined_leaf(first: LeafMeta, second: LeafMeta, whole: LeafMeta) -> LeafMeta | None:
     """The metadata of a leaf whose pages are ``first``'s and then ``second``'s.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
+import zstandard
 from blake3 import blake3
 
 from fsvc.errors import Corruption
@@ -23,22 +24,35 @@ from fsvc.format.footer import LeafMeta, unpack_leaf
 __all__ = [
     "EXTENSION",
     "FULL",
+    "MAX_DEPTH",
     "MAX_EXTENSIONS",
+    "PATCH",
+    "ROW_MAP",
     "Entry",
     "Extension",
     "ObjectTable",
+    "Patch",
     "address_words",
+    "below",
     "checksum",
+    "depth_of",
     "own_lengths",
     "pack_extension",
     "pack_meta",
+    "pack_patch",
     "table_id",
     "unpack_extension",
     "unpack_meta",
+    "unpack_patch",
     "write_table",
 ]
 
 MAGIC = b"FSVCIDX1"
+_COMPRESSED = struct.Struct("<8sQ")
+_COMPRESSED_MAGIC = b"FSVCIDZ1"
+_LEVEL = 9
+_MOST_COMPRESSED = 1 << 22
+"""Tables of more bytes are left as they are, to be used as they lie in a file."""
 _HEAD = struct.Struct("<8sIIQQ")
 _CHECKSUM_BYTES = 8
 
@@ -48,8 +62,17 @@ FULL = 1
 EXTENSION = 2
 """The codec of an object that holds the pages that follow another object's pages."""
 
+PATCH = 3
+"""The codec of an object that holds what differs from other objects."""
+
+ROW_MAP = 4
+"""The codec of an object that says which rows patches take from where. It is no column chunk."""
+
 MAX_EXTENSIONS = 16
 """How many objects an extension may stand on, itself not counted."""
+
+MAX_DEPTH = 32
+"""How many objects an object may stand on, one on the other, itself not counted."""
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -122,12 +145,93 @@ def unpack_extension(meta: bytes) -> Extension | None:
     return Extension(base, meta[3], struct.unpack_from(f"<{count}Q", meta, start))
 
 
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What a patch object says besides the metadata of the thawed chunk.
+
+    ``bases`` are the addresses of the chunks that it takes rows from, ``row_map`` that of the object
+    which says how (None where all rows of the only base are taken as they are). ``depth`` is how many
+    objects there are below, one on the other. ``own_bytes`` are the stored bytes of all patches from this
+    one down, ``whole_bytes`` those of the objects at the bottom, which are none.
+    """
+
+    depth: int
+    bases: tuple[bytes, ...]
+    row_map: bytes | None
+    own_bytes: int
+    whole_bytes: int
+
+
+_PATCH = struct.Struct("<BHBBBII")
+
+
+def pack_patch(leaves: Sequence[LeafMeta], patch: Patch) -> bytes:
+    """The metadata of a patch object: what it stands on, and the leaves of the thawed chunk."""
+    return (
+        _PATCH.pack(
+            PATCH,
+            len(leaves),
+            patch.depth,
+            len(patch.bases),
+            patch.row_map is not None,
+            min(patch.own_bytes, 0xFFFFFFFF),
+            min(patch.whole_bytes, 0xFFFFFFFF),
+        )
+        + (patch.row_map or b"")
+        + b"".join(patch.bases)
+        + b"".join(leaf.pack() for leaf in leaves)
+    )
+
+
+def unpack_patch(meta: bytes) -> Patch | None:
+    """What an object's metadata says of the objects that a patch stands on; None for what is no patch."""
+    if not meta or meta[0] != PATCH:
+        return None
+    if len(meta) < _PATCH.size:
+        raise Corruption("an object's metadata is damaged")
+    _, _, depth, bases, mapped, own, whole = _PATCH.unpack_from(meta)
+    if mapped > 1 or not bases or not 1 <= depth <= MAX_DEPTH or (bases > 1 and not mapped):
+        raise Corruption("an object's metadata is damaged")
+    names = meta[_PATCH.size : _patch_end(meta)]
+    if len(names) != (bases + mapped) * ADDRESS_BYTES:
+        raise Corruption("an object's metadata is damaged")
+    found = [names[i : i + ADDRESS_BYTES] for i in range(0, len(names), ADDRESS_BYTES)]
+    return Patch(depth, tuple(found[mapped:]), found[0] if mapped else None, own, whole)
+
+
+def _patch_end(meta: bytes) -> int:
+    """Where in a patch's metadata the leaves begin."""
+    return _PATCH.size + (meta[4] + meta[5]) * ADDRESS_BYTES
+
+
+def below(meta: bytes) -> tuple[bytes, ...]:
+    """The addresses of the objects that an object stands on itself, row map included."""
+    extension = unpack_extension(meta)
+    if extension is not None:
+        return (extension.base.address,)
+    patch = unpack_patch(meta)
+    if patch is None:
+        return ()
+    return patch.bases if patch.row_map is None else (patch.row_map, *patch.bases)
+
+
+def depth_of(meta: bytes) -> int:
+    """How many objects an object stands on, one on the other."""
+    return meta[3] if meta and meta[0] in (EXTENSION, PATCH) and len(meta) > 3 else 0
+
+
 def unpack_meta(meta: bytes) -> tuple[LeafMeta, ...]:
-    """The leaves of an object's whole chunk. Raises Corruption on an unknown codec."""
-    if len(meta) < 3 or meta[0] not in (FULL, EXTENSION):
+    """The leaves of an object's whole chunk; none of a row map. Raises Corruption on an unknown codec."""
+    if len(meta) < 3 or meta[0] not in (FULL, EXTENSION, PATCH, ROW_MAP):
         raise Corruption(f"an object has the unknown codec {meta[0] if meta else 'nothing'}")
     count = int.from_bytes(meta[1:3], "little")
-    position = 3 if meta[0] == FULL else 4 + ADDRESS_BYTES + DIGEST_BYTES + 8 * count
+    position = 3
+    if meta[0] == EXTENSION:
+        position = 4 + ADDRESS_BYTES + DIGEST_BYTES + 8 * count
+    elif meta[0] == PATCH:
+        if len(meta) < _PATCH.size:
+            raise Corruption("an object's metadata is damaged")
+        position = _patch_end(meta)
     leaves = []
     for _ in range(count):
         leaf, position = unpack_leaf(meta, position)
@@ -137,8 +241,10 @@ def unpack_meta(meta: bytes) -> tuple[LeafMeta, ...]:
     return tuple(leaves)
 
 
-def own_lengths(meta: bytes) -> tuple[int, ...]:
-    """The bytes that an object itself stores for each leaf."""
+def own_lengths(meta: bytes, length: int) -> tuple[int, ...]:
+    """The bytes that an object of ``length`` bytes itself stores for each leaf; one part where it has no pages."""
+    if meta and meta[0] in (PATCH, ROW_MAP):
+        return (length,)
     extension = unpack_extension(meta)
     return tuple(leaf.length for leaf in unpack_meta(meta)) if extension is None else extension.lengths
 
@@ -153,7 +259,7 @@ class ObjectTable:
     """A table of objects over the bytes it was written as; nothing is copied."""
 
     def __init__(self, data: bytes | memoryview, *, what: str) -> None:
-        view = memoryview(data)
+        view = _plain(memoryview(data), what)
         if len(view) < _HEAD.size + _CHECKSUM_BYTES:
             raise Corruption(f"{what} is truncated")
         magic, packs, _, count, heap = _HEAD.unpack_from(view)
@@ -179,7 +285,7 @@ class ObjectTable:
             return array
 
         self.what = what
-        self.data = view
+        self.data = memoryview(data)
         raw = take("u1", packs * DIGEST_BYTES).tobytes()
         self.packs: list[str] = [raw[i : i + DIGEST_BYTES].hex() for i in range(0, len(raw), DIGEST_BYTES)]
         self.high: Words = take("<u8", count)
@@ -257,8 +363,29 @@ class ObjectTable:
         return (self.entry(i) for i in range(len(self)))
 
 
-def write_table(entries: Iterable[Entry]) -> bytes:
-    """The bytes of a table of these objects; entries without a pack make a pack's trailer."""
+def _plain(view: memoryview, what: str) -> memoryview:
+    """The bytes of a table that may be compressed; everything in a compressed one is covered by its checksum."""
+    if len(view) < _COMPRESSED.size + _CHECKSUM_BYTES or bytes(view[:8]) != _COMPRESSED_MAGIC:
+        return view
+    end = len(view) - _CHECKSUM_BYTES
+    if xxhash.xxh3_64_intdigest(view[:end]) != int.from_bytes(view[end:], "little"):
+        raise Corruption(f"{what} is damaged: its checksum does not match")
+    size = _COMPRESSED.unpack_from(view)[1]
+    frame = view[_COMPRESSED.size : end]
+    try:
+        if size > _MOST_COMPRESSED or zstandard.frame_content_size(frame) != size:
+            raise Corruption(f"{what} is damaged: its sizes disagree")
+        plain = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Corruption(f"{what} is damaged: {error}") from None
+    return memoryview(plain)
+
+
+def write_table(entries: Iterable[Entry], *, compress: bool = False) -> bytes:
+    """The bytes of a table of these objects; entries without a pack make a pack's trailer.
+
+    A table is compressed only where that saves a quarter, and never a large one.
+    """
     ordered = sorted(entries, key=lambda entry: entry.address)
     packs = sorted({entry.pack for entry in ordered if entry.pack})
     numbers = {pack: i for i, pack in enumerate(packs)}
@@ -279,7 +406,13 @@ def write_table(entries: Iterable[Entry]) -> bytes:
             heap,
         ]
     )
-    return body + xxhash.xxh3_64_digest(body)[::-1]
+    table = body + xxhash.xxh3_64_digest(body)[::-1]
+    if compress and len(table) <= _MOST_COMPRESSED:
+        frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(table)
+        if 4 * len(frame) < 3 * len(table):
+            packed = _COMPRESSED.pack(_COMPRESSED_MAGIC, len(table)) + frame
+            return packed + xxhash.xxh3_64_digest(packed)[::-1]
+    return table
 
 
 def table_id(data: bytes | memoryview) -> str:

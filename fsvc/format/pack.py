@@ -24,13 +24,13 @@ FOOTER_BYTES = 16
 
 
 def finish(
-    parts: Sequence[bytes | memoryview], entries: Sequence[Entry]
+    parts: Sequence[bytes | memoryview], entries: Sequence[Entry], *, compress: bool = False
 ) -> tuple[str, list[bytes | memoryview]]:
     """A whole pack from the objects' bytes: its id, and the buffers to write one after the other.
 
-    The entries' offsets count from the start of the pack, magic included.
+    The entries' offsets count from the start of the pack, magic included. ``compress`` is for the trailer.
     """
-    trailer = write_table(replace(entry, pack="") for entry in entries)
+    trailer = write_table((replace(entry, pack="") for entry in entries), compress=compress)
     # A pack that cannot read its own trailer must never be written.
     if len(ObjectTable(trailer, what="a new pack's trailer")) != len(entries):
         raise Corruption("a new pack's trailer does not hold all of its objects")

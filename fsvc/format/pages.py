@@ -32,6 +32,7 @@ __all__ = [
     "leaf_arrays",
     "leaf_count",
     "parquet_schema",
+    "plain",
     "remembered_encoding",
 ]
 
@@ -155,8 +156,9 @@ def _write(
     arrays: Sequence[pa.Array],
     fields: Sequence[pa.Field],
     encodings: Sequence[Encoding],
-    levels: Sequence[int],
+    levels: Sequence[int] | None,
 ) -> list[tuple[LeafMeta, memoryview]]:
+    """Write one row group into memory and cut it apart; without levels nothing is compressed."""
     import pyarrow.parquet as pq
 
     # Columns go by position, so that no name of the user's meets the writer's path syntax.
@@ -176,10 +178,12 @@ def _write(
         with pq.ParquetWriter(
             sink,
             table.schema,
-            compression=COMPRESSION,
+            compression=COMPRESSION if levels is not None else "none",
             compression_level={
                 path: level for f, level in zip(named, levels, strict=True) for path in _leaf_paths(f)
-            },
+            }
+            if levels is not None
+            else None,
             use_dictionary=dictionary or False,
             column_encoding=delta or None,
             write_statistics=True,
@@ -231,7 +235,20 @@ def encode(
         Encoding.PLAIN if encoding is Encoding.DELTA and not _delta_fits(array) else encoding
         for array, encoding in zip(arrays, encodings, strict=True)
     ]
-    written = iter(_write(arrays, fields, fitting, levels or [LEVELS[0]] * len(fields)))
+    return _chunks(_write(arrays, fields, fitting, levels or [LEVELS[0]] * len(fields)), fields)
+
+
+def plain(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> list[ChunkPages]:
+    """Write columns of one row group, in stored form, as plain pages without compression: quick to make and read.
+
+    Raises UnsupportedData where Parquet cannot hold the values.
+    """
+    return _chunks(_write(arrays, fields, [Encoding.PLAIN] * len(fields), None), fields) if arrays else []
+
+
+def _chunks(leaves: Sequence[tuple[LeafMeta, memoryview]], fields: Sequence[pa.Field]) -> list[ChunkPages]:
+    """The leaves of a written row group, column by column."""
+    written = iter(leaves)
     chunks = []
     for field in fields:
         parts = [next(written) for _ in range(leaf_count(field.type))]

@@ -50,6 +50,13 @@ class Storage(Protocol):
     def location(self) -> str:
         """Where the store is, for messages to people. Never holds a secret."""
 
+    @property
+    def cache_directory(self) -> str | None:
+        """A directory of this machine for what can be made anew at any time; None if there is no place.
+
+        It need not exist, and may be deleted at any time. What is in it is no part of the store.
+        """
+
     def get(self, key: str) -> bytes:
         """Give all the bytes under ``key``. Raises KeyAbsent."""
 

@@ -130,6 +130,11 @@ class LocalStorage:
         """See :attr:`Storage.location`."""
         return self._root
 
+    @property
+    def cache_directory(self) -> str | None:
+        """See :attr:`Storage.cache_directory`. Its name begins with a dot, so it holds no keys."""
+        return self._base + ".cache"
+
     # Reading
 
     def get(self, key: str) -> bytes:

@@ -33,6 +33,11 @@ class MemoryStorage:
         """See :attr:`Storage.location`."""
         return "memory"
 
+    @property
+    def cache_directory(self) -> str | None:
+        """See :attr:`Storage.cache_directory`."""
+        return None
+
     def get(self, key: str) -> bytes:
         """See :meth:`Storage.get`."""
         return self._item(key)[0]
