@@ -18,6 +18,7 @@ import yaml
 import fsvc
 import fsvc.mlflow
 from fsvc.errors import Corruption, InvalidUse, NotFound, TrackingError, UnknownFormat
+from fsvc.workspace import Workspace
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -175,9 +176,8 @@ class TestFindingTheRepository:
         self, tmp_path: Path, table: Any, sqlite: str, log: Any
     ) -> tuple[str, Path, fsvc.Snapshot | str]:
         """A model whose repository is no longer open in this process, and where it lies."""
-        where = tmp_path / "project" / ".fsvc"
-        where.parent.mkdir()
-        made = fsvc.init(where, author="Ada")
+        made = Workspace.init(tmp_path / "project").repository
+        where = Path(made.location)
         made.commit({"features": table(1)}, key="customer", message="one")
         info = log(made.snapshot("features"))
         project = made.project
@@ -202,14 +202,14 @@ class TestFindingTheRepository:
     def test_around_here(self, closed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         uri, where, project = closed
         moved = tmp_path / "moved"
-        where.parent.rename(moved)
+        (tmp_path / "project").rename(moved)
         (moved / "deep").mkdir()
         monkeypatch.chdir(moved / "deep")
         assert fsvc.mlflow.restore(uri).store.info.project == project
 
     def test_nowhere(self, closed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         uri, where, project = closed
-        where.parent.rename(tmp_path / "moved")
+        (tmp_path / "project").rename(tmp_path / "moved")
         with pytest.raises(NotFound, match=f"stands on repository {project}, which is not here") as caught:
             fsvc.mlflow.restore(uri)
         assert f"it was last seen at {where} on 2" in str(caught.value.hint)
@@ -223,9 +223,8 @@ class TestFindingTheRepository:
 
     def test_another_repository_at_the_place(self, closed: Any, tmp_path: Path) -> None:
         uri, where, project = closed
-        where.parent.rename(tmp_path / "moved")
-        where.parent.mkdir()
-        fsvc.init(where)
+        (tmp_path / "project").rename(tmp_path / "moved")
+        Workspace.init(tmp_path / "project")
         with pytest.raises(NotFound, match=f"{project}, which is not here"):
             fsvc.mlflow.restore(uri)
 
