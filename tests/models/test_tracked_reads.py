@@ -171,7 +171,7 @@ def test_a_model_that_names_its_data_stays_as_it_is(
 ) -> None:
     other = repo.snapshot("customer_features@v1")
     # The run did read v2, so it is among its datasets; but its params are those of what was named.
-    with pytest.warns(FsvcWarning, match="has the params of customer_features v1 already"):  # noqa: SIM117
+    with pytest.warns(FsvcWarning, match="has the params of customer_features v1 already"):  # noqa: PT031, SIM117
         with fsvc.mlflow.track(), mlflow.start_run() as run:
             snap.to_arrow()
             named = log(other)
