@@ -208,7 +208,7 @@ class TestFindingTheRepository:
         assert fsvc.mlflow.restore(uri).store.info.project == project
 
     def test_nowhere(self, closed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        uri, _, project = closed
+        uri, where, project = closed
         (tmp_path / "project").rename(tmp_path / "moved")
         with pytest.raises(NotFound, match=f"stands on repository {project}, which is not here") as caught:
             fsvc.mlflow.restore(uri)
