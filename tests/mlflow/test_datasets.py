@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pyarrow as pa
@@ -119,6 +118,7 @@ def test_mlflow_is_unharmed_by_a_broken_fsvc(sabotage: str, tmp_path: Path) -> N
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
+        check=False,
         env={**os.environ, "PYTHONPATH": str(overlay.parent)},
         capture_output=True,
         text=True,

@@ -200,7 +200,7 @@ class TestFindingTheRepository:
         assert (found.store.info.project, found.store.storage.location) == (project, str(where))
 
     def test_around_here(self, closed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        uri, where, project = closed
+        uri, _, project = closed
         moved = tmp_path / "moved"
         (tmp_path / "project").rename(moved)
         (moved / "deep").mkdir()
@@ -222,7 +222,7 @@ class TestFindingTheRepository:
         assert "which is not here" in str(lineage.data[0].problem)
 
     def test_another_repository_at_the_place(self, closed: Any, tmp_path: Path) -> None:
-        uri, where, project = closed
+        uri, _, project = closed
         (tmp_path / "project").rename(tmp_path / "moved")
         Workspace.init(tmp_path / "project")
         with pytest.raises(NotFound, match=f"{project}, which is not here"):

@@ -171,11 +171,14 @@ def test_a_model_that_names_its_data_stays_as_it_is(
 ) -> None:
     other = repo.snapshot("customer_features@v1")
     # The run did read v2, so it is among its datasets; but its params are those of what was named.
-    with pytest.warns(FsvcWarning, match="has the params of customer_features v1 already"):  # noqa: SIM117
-        with fsvc.mlflow.track(), mlflow.start_run() as run:
-            snap.to_arrow()
-            named = log(other)
-            plain = small_flavor.log_model("fitted", "plain", fsvc.mlflow.metadata(other))
+    with warnings.catch_warnings(record=True) as said, fsvc.mlflow.track(), mlflow.start_run() as run:
+        warnings.simplefilter("always", FsvcWarning)
+        snap.to_arrow()
+        named = log(other)
+        plain = small_flavor.log_model("fitted", "plain", fsvc.mlflow.metadata(other))
+    sentences = [str(warning.message) for warning in said if warning.category is FsvcWarning]
+    assert len(sentences) == 1
+    assert "has the params of customer_features v1 already" in sentences[0]
     assert fsvc.mlflow.restore(named.model_uri) == other
     assert fsvc.mlflow.restore(plain.model_uri) == other
     assert {pin.commit for pin in repo.pins()} == {other.commit.id}
