@@ -59,7 +59,9 @@ def test_a_read_is_linked(tracking: str, silent: None, repo: fsvc.Repository, sn
         assert tracker.snapshots(run.info.run_id) == {"train": snap}
     assert fsvc.mlflow.restore(info.model_uri) == snap
     assert mlflow.models.get_model_info(info.model_uri).metadata["mine"] == 1
-    assert [model.model_id for model in fsvc.mlflow.models_for(snap)] == [info.model_id]
+    assert [model.model_id for model in fsvc.mlflow.models_for(snap.commit, repository=repo)] == [
+        info.model_id
+    ]
     assert used(run) == [("customer_features", "training")]
     assert mlflow.get_run(run.info.run_id).data.params["feature_set_version"] == "v2"
     assert [(pin.model, pin.settled) for pin in repo.pins()] == [(info.model_id, True)]
@@ -171,11 +173,14 @@ def test_a_model_that_names_its_data_stays_as_it_is(
 ) -> None:
     other = repo.snapshot("customer_features@v1")
     # The run did read v2, so it is among its datasets; but its params are those of what was named.
-    with pytest.warns(FsvcWarning, match="has the params of customer_features v1 already"):  # noqa: PT031, SIM117
-        with fsvc.mlflow.track(), mlflow.start_run() as run:
-            snap.to_arrow()
-            named = log(other)
-            plain = small_flavor.log_model("fitted", "plain", fsvc.mlflow.metadata(other))
+    with warnings.catch_warnings(record=True) as said, fsvc.mlflow.track(), mlflow.start_run() as run:
+        warnings.simplefilter("always", FsvcWarning)
+        snap.to_arrow()
+        named = log(other)
+        plain = small_flavor.log_model("fitted", "plain", fsvc.mlflow.metadata(other))
+    sentences = [str(warning.message) for warning in said if warning.category is FsvcWarning]
+    assert len(sentences) == 1
+    assert "has the params of customer_features v1 already" in sentences[0]
     assert fsvc.mlflow.restore(named.model_uri) == other
     assert fsvc.mlflow.restore(plain.model_uri) == other
     assert {pin.commit for pin in repo.pins()} == {other.commit.id}
