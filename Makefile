@@ -4,7 +4,7 @@ VENV    ?= .venv
 WORKERS ?= 2
 PYTEST_ARGS ?=
 # What is run beside MLflow: its own tests, and what ids rest on, with the pyarrow that it allows.
-MLFLOW_TESTS := tests/mlflow tests/test_golden.py tests/test_frozen.py tests/test_schema.py \
+MLFLOW_TESTS := tests/models tests/test_golden.py tests/test_frozen.py tests/test_schema.py \
 	tests/cli/test_demo_command.py \
 	'tests/test_docs.py::test_examples_run_and_print_what_is_said[docs/mlflow.md]'
 

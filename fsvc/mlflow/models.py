@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsvc.engine.pins import Pin
-from fsvc.errors import FsvcError, FsvcWarning, NotFound, TrackingError
+from fsvc.errors import FsvcError, FsvcWarning, InvalidUse, NotFound, TrackingError
 from fsvc.format.reference import TRAIN
 from fsvc.mlflow.repositories import RepositoryLike, opened_repository
 from fsvc.mlflow.server import asking, client
@@ -77,7 +77,7 @@ def models_for(
     try:
         for model in _by_tags(wanted):
             found[model.model_id, model.role] = model
-    except TrackingError as error:
+    except (InvalidUse, TrackingError) as error:  # some registries refuse to search by tag
         warnings.warn(f"only the pins of the repository are searched: {error}", FsvcWarning, stacklevel=2)
     for pin in home.pins():
         if pin.model is not None and (pin.model, pin.role) not in found and _keeps(home, pin, wanted):

@@ -15,7 +15,6 @@ from fsvc.errors import (
     InvalidRevision,
     NoLineage,
     NotFound,
-    TrackingError,
 )
 from fsvc.format.names import nearest, quoted
 from fsvc.format.reference import NAME_KEY, TRAIN, VERSION_KEY, DataLineage, Reference
@@ -258,7 +257,7 @@ def _aliases(model: ModelFile) -> tuple[str, ...]:
     try:
         with asking(f"the registered model {model.name}"):
             aliases = client().get_registered_model(model.name).aliases
-    except (NotFound, TrackingError):
+    except FsvcError:
         return ()
     return tuple(sorted(alias for alias, version in aliases.items() if str(version) == model.version))
 
@@ -270,7 +269,7 @@ def _run(run_id: str | None) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         with asking(f"the run {run_id}"):
             run = client().get_run(run_id)
-    except (NotFound, TrackingError):
+    except FsvcError:
         return {}, {}
     tags = run.data.tags
     about = {

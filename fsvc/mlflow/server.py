@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
 from blake3 import blake3
 from mlflow.exceptions import MlflowException
 
-from fsvc.errors import FsvcError, NotFound, TrackingError
+from fsvc.errors import FsvcError, InvalidUse, NotFound, TrackingError
 
 __all__ = ["asking", "client", "fingerprint", "use_server", "without_secrets"]
 
@@ -58,8 +58,8 @@ def without_secrets(text: str) -> str:
 def asking(what: str) -> Iterator[None]:
     """Ask MLflow for something, named by ``what`` in errors.
 
-    Raises NotFound where MLflow says that it does not exist, TrackingError where MLflow cannot be reached or
-    refuses. Errors of fsvc pass.
+    Raises NotFound where MLflow says that it does not exist, InvalidUse for names that it does not allow,
+    TrackingError where MLflow cannot be reached or refuses. Errors of fsvc pass.
     """
     try:
         yield
@@ -88,4 +88,6 @@ def _translated(what: str, text: str, code: str | None) -> FsvcError:
         )
     if code == "RESOURCE_DOES_NOT_EXIST" or _ABSENT.search(first):
         return NotFound(f"{what} is not there: MLflow at {where} says: {first}")
+    if code == "INVALID_PARAMETER_VALUE":
+        return InvalidUse(f"MLflow at {where} refuses what it is asked of {what}: {first}")
     return TrackingError(f"{what} cannot be read: MLflow at {where} says: {first}")
