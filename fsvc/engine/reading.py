@@ -7,7 +7,7 @@ is computed again from the decoded values and compared with the manifest's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
@@ -143,8 +143,11 @@ class SnapshotReader:
         if rows is None:
             rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
         named = pa.field("c0", field.type, field.nullable)
-        footer = pages.parquet_schema(pa.schema([named]))
-        array = decode_groups(footer, [(rows, [self._objects.read(entry)])], [named], what)[0][0]
+        if is_patch(entry):
+            array = self.patched.array(entry, named, rows)
+        else:
+            footer = pages.parquet_schema(pa.schema([named]))
+            array = decode_groups(footer, [(rows, [self._objects.read(entry)])], [named], what)[0][0]
         _prove(array, field, identity, what)
         return array
 
@@ -180,20 +183,18 @@ class SnapshotReader:
         manifest = self.manifest
         identities = [manifest.identity(column, group) for column in columns]
         found = self._objects.find(b"".join(identity.address for identity in identities))
-        chunks = []
+        entries = []
         for i, column in enumerate(columns):
             entry = found[i]
             if entry is None:
                 raise Corruption(
                     f"object {identities[i].address.hex()} is missing: {self.place(column, group)}"
                 )
-            chunks.append(self._objects.read(entry))
+            entries.append({group: entry})
         fields = [manifest.stored_fields[column] for column in columns]
         named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]
         footer = pages.parquet_schema(pa.schema(named))
-        arrays = decode_groups(
-            footer, [(manifest.rows[group], chunks)], named, self.place(columns[0], group)
-        )[0]
+        arrays = self._stored(footer, [group], entries, named, columns)[0]
         for array, field, identity, column in zip(arrays, fields, identities, columns, strict=True):
             _prove(array, field, identity, self.place(column, group))
         return arrays
@@ -308,7 +309,7 @@ class SnapshotReader:
         self,
         footer: FileSchema,
         groups: Sequence[int],
-        entries: Sequence[Sequence[Entry]],
+        entries: Sequence[Sequence[Entry] | Mapping[int, Entry]],
         named: Sequence[pa.Field],
         numbers: Sequence[int],
     ) -> list[list[pa.Array]]:

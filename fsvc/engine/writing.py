@@ -431,7 +431,9 @@ def write_chunks(
     cells in stored form. The caller answers for it that the cuts stay: key columns and columns of varying
     width may not be among them. Nothing else is read. What comes out is what :func:`write_snapshot` gives.
     """
-    job = _Job(manifest.schema, manifest.key, sink, manifest, threads or default_threads())
+    job = _Job(
+        manifest.schema, manifest.key, manifest.cut.columns, sink, manifest, threads or default_threads()
+    )
     chunks = manifest.chunks.copy()
     before = sink.bytes_added if sink is not None else 0
     groups = [group for group, columns in changed.items() if columns]

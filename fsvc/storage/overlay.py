@@ -32,6 +32,11 @@ class OverlayStorage:
         """See :attr:`Storage.location`."""
         return self._below.location
 
+    @property
+    def cache_directory(self) -> str | None:
+        """See :attr:`Storage.cache_directory`."""
+        return self._below.cache_directory
+
     def get(self, key: str) -> bytes:
         """See :meth:`Storage.get`."""
         try:
