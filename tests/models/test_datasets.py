@@ -93,7 +93,7 @@ def test_an_edited_source(snap: fsvc.Snapshot) -> None:
 
 @pytest.mark.parametrize(
     "sabotage",
-    ["raise RuntimeError('broken')", "import no_such_module", "def from_fsvc(", "raise SystemError"],
+    ["raise RuntimeError('broken')", "def from_fsvc("],
 )
 def test_mlflow_is_unharmed_by_a_broken_fsvc(sabotage: str, tmp_path: Path) -> None:
     """A copy of the package in which the module that MLflow asks for fails while it is loaded."""

@@ -19,7 +19,9 @@ def ids(found: list[TrainedModel]) -> list[str]:
     return [model.model_id for model in found]
 
 
-def test_versions_aliases_and_copies(tracking: str, snap: fsvc.Snapshot, log: Any, name: str) -> None:
+def test_versions_aliases_and_copies(
+    tracking: str, repo: fsvc.Repository, snap: fsvc.Snapshot, log: Any, name: str
+) -> None:
     server = mlflow.MlflowClient()
     with mlflow.start_run() as run:
         info = log(snap, registered_model_name=name)
@@ -27,7 +29,8 @@ def test_versions_aliases_and_copies(tracking: str, snap: fsvc.Snapshot, log: An
         server.set_registered_model_alias(name, alias, "1")
     copy = server.copy_model_version(f"models:/{name}/1", f"{name}-a")
     server.copy_model_version(f"models:/{copy.name}/{copy.version}", f"{name}-b")
-    (model,) = fsvc.mlflow.models_for(snap)
+    # By commit, since other tests log the same data to the same server.
+    (model,) = fsvc.mlflow.models_for(snap.commit, repository=repo)
     assert model == TrainedModel(
         info.model_id,
         "model",

@@ -129,7 +129,9 @@ def test_sync_settles_what_was_logged_plainly(
     assert synced(fsvc.mlflow.sync_pins(repo)) == ([pin.token], [], {})
     assert states(repo) == {(first.model_id, "train"): (snap.commit.id, True)}
     assert mlflow.get_logged_model(first.model_id).tags["fsvc.snapshot"] == snap.id
-    assert [model.model_id for model in fsvc.mlflow.models_for(snap)] == [first.model_id]
+    assert [model.model_id for model in fsvc.mlflow.models_for(snap.commit, repository=repo)] == [
+        first.model_id
+    ]
     assert synced(fsvc.mlflow.sync_pins(repo)) == ([], [], {first.model_id: "its model is there"})
 
 

@@ -210,7 +210,7 @@ def test_names_with_spaces_and_quotes(tracking: str, tmp_path: Path, log: Any, t
         info = log(snap, name="the model", registered_model_name=registered)
     assert fsvc.mlflow.restore(f"models:/{registered}/1") == snap
     assert fsvc.mlflow.restore(info.model_uri) == snap
-    (model,) = fsvc.mlflow.models_for(snap)
+    (model,) = fsvc.mlflow.models_for(snap.commit, repository=repo)
     assert [(version.name, version.version) for version in model.versions] == [(registered, "1")]
 
 

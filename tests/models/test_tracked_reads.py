@@ -59,7 +59,9 @@ def test_a_read_is_linked(tracking: str, silent: None, repo: fsvc.Repository, sn
         assert tracker.snapshots(run.info.run_id) == {"train": snap}
     assert fsvc.mlflow.restore(info.model_uri) == snap
     assert mlflow.models.get_model_info(info.model_uri).metadata["mine"] == 1
-    assert [model.model_id for model in fsvc.mlflow.models_for(snap)] == [info.model_id]
+    assert [model.model_id for model in fsvc.mlflow.models_for(snap.commit, repository=repo)] == [
+        info.model_id
+    ]
     assert used(run) == [("customer_features", "training")]
     assert mlflow.get_run(run.info.run_id).data.params["feature_set_version"] == "v2"
     assert [(pin.model, pin.settled) for pin in repo.pins()] == [(info.model_id, True)]
