@@ -318,7 +318,9 @@ def test_the_examples_of_help_are_command_lines(name):
         assert len(line) <= 76, "wider than help is"
         program, command, *words = shlex.split(line)
         assert (program, command) == ("fsvc", name)
-        COMMANDS[name].load().make_context(name, words, parent=click.Context(main, obj=Context()))
+        COMMANDS[name].load().make_context(
+            name, words, parent=click.Context(main, obj=Context(), **main.context_settings)
+        )
 
 
 # -- links ------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fsvc.cli.context import REPO_HELP, Context, version
+from fsvc.cli.context import HELP_OPTIONS, REPO_HELP, Context, version
 from fsvc.cli.group import Entry, LazyGroup
 
 __all__ = ["COMMANDS", "main"]
@@ -41,7 +41,9 @@ COMMANDS: dict[str, Entry] = {
         "Models", "fsvc.cli.restore:restore", "Write the data a model was trained on, proven bit for bit."
     ),
     "lineage": Entry("Models", "fsvc.cli.lineage:lineage", "Show what a model was trained on."),
-    "models": Entry("Models", "fsvc.cli.models:models", "List the models that were trained on a revision."),
+    "models": Entry(
+        "Models", "fsvc.cli.models:models", "List the models that were trained on a commit or snapshot."
+    ),
     "pins": Entry("Models", "fsvc.cli.pins:pins", "List what keeps the data of models alive."),
     "branch": Entry("Refs", "fsvc.cli.branch:branch", "List, make or delete branches."),
     "tag": Entry("Refs", "fsvc.cli.tag:tag", "List, make or delete tags."),
@@ -82,7 +84,7 @@ Configuration, in ~/.config/fsvc/config.toml on Linux:
     commands_by_name=COMMANDS,
     name="fsvc",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
     epilog=_EPILOG,
 )
 @click.option("--repo", metavar="LOCATION", help=REPO_HELP)

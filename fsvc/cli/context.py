@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from fsvc.repository import Repository
     from fsvc.workspace import Workspace
 
-__all__ = ["REPO_HELP", "Context", "command", "configured_author", "version"]
+__all__ = ["HELP_OPTIONS", "REPO_HELP", "Context", "command", "configured_author", "version"]
 
+HELP_OPTIONS = ("-h", "--help")
 REPO_HELP = "The repository; else FSVC_REPOSITORY, else the workspace here."
 
 
@@ -194,8 +195,10 @@ def command(
         epilog = "\b\nExamples:\n" + textwrap.indent(textwrap.dedent(examples).strip(), "  ")
 
     def decorate(function: Callable[..., int | None]) -> click.Command:
-        return click.command(name, cls=_Command, epilog=epilog, needs_repository=needs_repository)(
-            click.pass_obj(function)
-        )
+        # Said for each command too: click keeps the option that it makes for the first context it sees.
+        settings = {"help_option_names": list(HELP_OPTIONS)}
+        return click.command(
+            name, cls=_Command, context_settings=settings, epilog=epilog, needs_repository=needs_repository
+        )(click.pass_obj(function))
 
     return decorate

@@ -20,7 +20,7 @@ __all__ = ["restore"]
     "restore",
     examples="""
         fsvc restore models:/customer_churn_predictor@champion -o train.parquet
-        fsvc restore models:/customer_churn_predictor/3 --role validation -o validation.parquet
+        fsvc restore models:/churn/3 --role validation -o validation.parquet
         fsvc restore runs:/0a1b2c3d/model --check
     """,
 )

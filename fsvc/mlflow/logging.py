@@ -134,7 +134,7 @@ def _log_params(run_id: str, snapshot: Snapshot) -> None:
     if any(there.get(key, value) != value for key, value in params.items()):
         warnings.warn(
             f"run {run_id} has the params of {there.get(_NAME_PARAM)} {there.get(_VERSION_PARAM)} already; those of"
-            f" {snapshot.name} v{snapshot.version} are in the model's metadata and the run's datasets only",
+            f" {snapshot.name} v{snapshot.version} are among its datasets only",
             FsvcWarning,
             stacklevel=3,
         )
