@@ -12,6 +12,7 @@ import click
 
 from fsvc.cli.addresses import find
 from fsvc.cli.context import Context, command
+from fsvc.cli.mlflow_access import MODEL_SCHEMES, talking_to_mlflow
 from fsvc.cli.differences import (
     print_rows,
     print_schema,
@@ -60,6 +61,7 @@ class _Found:
         fsvc diff main~1 main --exit-code
         fsvc diff v1 v2 customers --rows --limit 20
         fsvc diff customers@v1 customers@v2 --rows -o changes.parquet
+        fsvc diff models:/churn/2 models:/churn/3
     """,
 )
 @click.argument("words", metavar="[A] [B] [NAME]", nargs=-1)
@@ -87,7 +89,8 @@ def diff(
     """Compare two snapshots, two commits, or a commit and the working files.
 
     A and B are revisions, for all feature sets or the one of NAME; or snapshots, NAME@REV. B may be a
-    file that is not committed. With A alone, the working files are compared with it; without anything,
+    file that is not committed, and both may be URIs of models (models:/NAME/VERSION), which stand for what
+    these were trained on. With A alone, the working files are compared with it; without anything,
     with the current branch. Rows are matched by their key, without one by content, and only what differs
     is read.
     """
@@ -114,10 +117,10 @@ def _found(context: Context, words: Sequence[str], key: tuple[str, ...] | None, 
     repository = context.repository()
     name, sides = _name(repository, words)
     options: dict[str, Any] = {"key": key, "progress": progress}
-    before = _side(repository, sides[0], name) if sides else None
+    before = _side(context, repository, sides[0], name) if sides else None
     if len(sides) < 2:
         return _working(context, before, name, options)
-    after = _after(repository, sides[1], name, before)
+    after = _after(context, repository, sides[1], name, before)
     result = _Found()
     if _is_snapshot(before):
         one = repository.diff(before, after, **options)
@@ -155,7 +158,11 @@ def _name(repository: Repository, words: Sequence[str]) -> tuple[str | None, Seq
     return None, words
 
 
-def _side(repository: Repository, text: str, name: str | None) -> Commit | Snapshot:
+def _side(context: Context, repository: Repository, text: str, name: str | None) -> Commit | Snapshot:
+    if text.startswith(MODEL_SCHEMES):
+        with talking_to_mlflow(context, None) as models:
+            trained_on: Snapshot = models.restore(text, repository=repository)
+        return trained_on
     if name is None:
         return find(repository, text)
     if "@" in text:
@@ -164,12 +171,12 @@ def _side(repository: Repository, text: str, name: str | None) -> Commit | Snaps
 
 
 def _after(
-    repository: Repository, text: str, name: str | None, before: Commit | Snapshot | None
+    context: Context, repository: Repository, text: str, name: str | None, before: Commit | Snapshot | None
 ) -> Commit | Snapshot | Path:
     """The second side, which may be a file where the first is a snapshot."""
     if _is_snapshot(before) and "@" not in text and os.path.lexists(text):
         return Path(text)
-    return _side(repository, text, name)
+    return _side(context, repository, text, name)
 
 
 def _working(

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from fsvc.cli.context import Context
 
-__all__ = ["talking_to_mlflow", "tracking_uri_option"]
+__all__ = ["MODEL_SCHEMES", "talking_to_mlflow", "tracking_uri_option"]
+
+MODEL_SCHEMES = ("models:/", "runs:/")
+"""How a text begins that names a model rather than data."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
