@@ -12,7 +12,6 @@ import click
 
 from fsvc.cli.addresses import find
 from fsvc.cli.context import Context, command
-from fsvc.cli.mlflow_access import MODEL_SCHEMES, talking_to_mlflow
 from fsvc.cli.differences import (
     print_rows,
     print_schema,
@@ -22,6 +21,7 @@ from fsvc.cli.differences import (
     stat_document,
 )
 from fsvc.cli.exits import EXIT_DIFFERENCE
+from fsvc.cli.mlflow_access import MODEL_SCHEMES, talking_to_mlflow
 from fsvc.cli.output import Output, counted
 from fsvc.cli.parsing import NAMES
 from fsvc.cli.tables import format_of, write_table

@@ -67,7 +67,7 @@ def test_lineage_and_models_lead_both_ways(run: Run, churn: str, snap: fsvc.Snap
     code, out, _ = run("models", "customer_features@v2", "--json")
     (model,) = json.loads(out)["models"]
     assert (model["role"], model["versions"][0]["aliases"]) == ("train", ["champion"])
-    code, out, err = run("models", "customer_features@v1", "--json")
+    code, out, _ = run("models", "customer_features@v1", "--json")
     assert (code, json.loads(out)["models"]) == (0, [])
 
 
