@@ -28,7 +28,14 @@ __all__ = ["demo"]
 
 _ROWS = 300_000
 _SEED = 7
-_MINE = ("FSVC_REPOSITORY", "FSVC_DATE", "FSVC_AUTHOR", "MLFLOW_TRACKING_URI", "XDG_STATE_HOME")
+_MINE = (
+    "FSVC_REPOSITORY",
+    "FSVC_DATE",
+    "FSVC_AUTHOR",
+    "MLFLOW_TRACKING_URI",
+    "XDG_STATE_HOME",
+    "MLFLOW_EXPERIMENT_ID",
+)
 """What in the environment would make the demo work on something of the user's, or look different."""
 
 
