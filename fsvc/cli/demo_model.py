@@ -29,7 +29,7 @@ def model_story(run: Steps) -> None:
         """
         import mlflow, fsvc.mlflow
         from sklearn.linear_model import LogisticRegression
-        mlflow.set_tracking_uri("sqlite:///mlflow.db")
+        mlflow.set_tracking_uri(f"sqlite:///{place}/mlflow.db")
         _ = mlflow.set_experiment("churn")
         features = ["balance", "visits", "amt_7d", "amt_30d"]
         snap = fsvc.open().snapshot("customers@v3").select([*features, "active"])
