@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from fsvc.blame import Blame
     from fsvc.diff import CommitDiff, Diff
+    from fsvc.drift import DriftReport, Thresholds
     from fsvc.engine.committing import CommitDraft
     from fsvc.engine.pins import Pin
     from fsvc.engine.stats import Stats
@@ -472,6 +473,39 @@ class Repository:
         raise InvalidUse(
             "a commit cannot be compared with a snapshot", hint="write NAME@REV on both sides, or on neither"
         )
+
+    def drift(
+        self,
+        before: Any,
+        after: Any,
+        *,
+        columns: Sequence[str] | None = None,
+        thresholds: Thresholds | None = None,
+        bins: int = 10,
+        exact: bool | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> DriftReport:
+        """How the distributions of a feature set's columns moved from one snapshot to another.
+
+        Each side is a :class:`Snapshot` or the address of one; ``after`` may also be a table that is not
+        committed, as in :meth:`diff`. Compared are ``columns``, else the selected ones of ``before``, else
+        all but its key. ``thresholds`` say what counts as drift; ``bins`` is how many bins of equal content
+        the numbers before are cut into; ``exact`` computes distances of numbers from all values, however many.
+
+        Raises NotFound for what is not there, InvalidUse for options that make no sense.
+        """
+        from fsvc.drift import Options, Thresholds, compare
+
+        one = self.snapshot(before) if isinstance(before, str) else before
+        other = self.snapshot(after) if isinstance(after, str) else after
+        if not isinstance(one, Snapshot):
+            raise InvalidUse("drift is measured from a snapshot on", hint="write NAME@REV, or swap the two sides")
+        if not isinstance(other, Snapshot):
+            other = self.held(other, one, threads=threads, progress=progress)
+        chosen = None if columns is None else tuple(columns)
+        options = Options(chosen, bins, exact, thresholds or Thresholds())
+        return compare(one, other, options, progress=progress)
 
     def held(
         self, table: Any, like: Snapshot, *, threads: int | None = None, progress: Progress = silent

@@ -25,7 +25,7 @@ LAYERS = (
     ("engine",),
     ("query",),
     ("sources",),
-    ("repository", "snapshot", "blame", "diff", "merging", "pandas_frame", "workspace", "client"),
+    ("repository", "snapshot", "blame", "diff", "drift", "merging", "pandas_frame", "workspace", "client"),
     ("features",),
     ("fsvc",),
     ("mlflow", "spark"),

@@ -1,0 +1,243 @@
+"""Measuring numbers: profiles, bins and distances of two columns, block by block.
+
+Every block of values is sorted, and counted by looking the edges up in it: with the sorting of numpy that is
+several times as fast as looking each value up among the edges, and it is all that exact distances need as well.
+Memory holds one block, or where distances are exact, the values of one column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fsvc.drift.metrics import Counts, Distances, Values, binned_distances, exact_distances
+from fsvc.drift.report import Bins, Profile
+
+__all__ = ["Measured", "as_numbers", "measure", "quantiles", "sorted_sample"]
+
+FINE_BINS = 100
+"""At least so many bins are counted for binned distances; their edges include those of the coarse bins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of a pair of columns; ``distances`` is None where a side has no finite number."""
+
+    before: Profile
+    after: Profile
+    bins: Bins
+    distances: Distances | None
+    finite: tuple[int, int]
+
+
+def as_numbers(array: pa.Array) -> pa.Array:
+    """An array of numbers, dates, times or texts as doubles: microseconds since 1970, lengths in characters."""
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return as_numbers(array.storage)
+    if pa.types.is_dictionary(kind):
+        return as_numbers(array.dictionary_decode())
+    if pa.types.is_string_view(kind):
+        array, kind = array.cast(pa.large_string()), pa.large_string()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        array = pc.utf8_length(array)
+    elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        array = array.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).view(pa.int64())
+    elif pa.types.is_time(kind):
+        array = array.cast(pa.time64("us"), safe=False).view(pa.int64())
+    elif pa.types.is_duration(kind):
+        array = array.view(pa.int64())
+    return array.cast(pa.float64(), safe=False)
+
+
+@dataclass
+class _Side:
+    """What is known of one side's column so far."""
+
+    rows: int = 0
+    nulls: int = 0
+    nan: int = 0
+    infinite: int = 0
+    finite: int = 0
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    mean: float = 0.0
+    squares: float = 0.0
+    kept: list[Values] = field(default_factory=list)
+
+    def sorted_blocks(self, arrays: Iterable[pa.Array]) -> Iterator[Values]:
+        """Take in arrays of doubles; the finite values of each, sorted."""
+        for array in arrays:
+            self.rows += len(array)
+            self.nulls += array.null_count
+            values = array.drop_null().to_numpy(zero_copy_only=False)
+            finite = np.isfinite(values)
+            if not finite.all():
+                nan = int(np.isnan(values).sum())
+                self.nan += nan
+                self.infinite += int((~finite).sum()) - nan
+                values = values[finite]
+            if len(values):
+                values = np.sort(values)
+                values = values + 0.0  # -0.0 is 0.0 here
+                self._take(values)
+                yield values
+
+    def _take(self, values: Values) -> None:
+        self.minimum = min(self.minimum, float(values[0]))
+        self.maximum = max(self.maximum, float(values[-1]))
+        # Chan, Golub and LeVeque: means and squares of parts, put together without cancellation.
+        count = self.finite + len(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(values.mean())
+            apart = mean - self.mean
+            self.squares += float(np.square(values - mean).sum()) + float(
+                np.float64(apart) * apart * (self.finite * len(values) / count)
+            )
+            self.mean += apart * len(values) / count
+        self.finite = count
+
+    def profile(self) -> Profile:
+        if not self.finite:
+            return Profile(self.rows, self.nulls, self.nan, self.infinite)
+        deviation = math.sqrt(self.squares / self.finite) if self.squares >= 0 else math.nan
+        return Profile(
+            self.rows,
+            self.nulls,
+            self.nan,
+            self.infinite,
+            self.minimum,
+            self.maximum,
+            *(value if math.isfinite(value) else None for value in (self.mean, deviation)),
+        )
+
+
+def quantiles(values: Values, count: int) -> Values:
+    """The ``count - 1`` inner quantiles of sorted values: each the least value that enough of them do not pass."""
+    if not len(values):
+        return values
+    places = np.ceil(np.arange(1, count) * len(values) / count).astype(np.int64) - 1
+    return values[places]
+
+
+def measure(
+    before: Iterable[pa.Array],
+    after: Iterable[pa.Array],
+    *,
+    bins: int,
+    sample: Values | None,
+    source: str,
+) -> Measured:
+    """Measure two columns of doubles, read once each, in this order.
+
+    Args:
+        before, after: the columns, in parts.
+        bins: how many bins of equal content the values before are cut into, for PSI and Jensen-Shannon.
+        sample: sorted values to find the edges in; None: all values are kept, and distances are exact.
+        source: says of the sample where it comes from.
+    """
+    sides = (_Side(), _Side())
+    fine = bins * -(-FINE_BINS // bins)
+    if sample is None:
+        kept = [_gathered(list(side.sorted_blocks(part))) for side, part in zip(sides, (before, after), strict=True)]
+        cut = kept[0] if len(kept[0]) else kept[1]
+        cuts = _Cuts(quantiles(cut, fine), bins, fine)
+        low, high = (float(cut[0]), float(cut[-1])) if len(cut) else (0.0, 0.0)
+        counted = [cuts.count([values], low, high) for values in kept]
+        source = "quantiles of all values before" if len(kept[0]) else "quantiles of all values after"
+        distances = exact_distances(kept[0], kept[1]) if len(kept[0]) and len(kept[1]) else None
+    else:
+        cuts = _Cuts(quantiles(sample, fine), bins, fine)
+        first = cuts.count(sides[0].sorted_blocks(before), -math.inf, math.inf)
+        base = sides[0].finite > 0
+        low, high = (sides[0].minimum, sides[0].maximum) if base else (-math.inf, math.inf)
+        second = cuts.count(sides[1].sorted_blocks(after), low, high)
+        counted = [first, second]
+        if not base and sides[1].finite:
+            low, high = sides[1].minimum, sides[1].maximum
+        distances = None
+    chosen = cuts.coarse
+    if distances is None and all(side.finite for side in sides):
+        ends = (min(side.minimum for side in sides), max(side.maximum for side in sides))
+        distances = binned_distances(
+            np.concatenate([[ends[0], low], cuts.edges, [high, ends[1]]]).clip(*ends), counted[0], counted[1]
+        )
+    there = any(side.finite for side in sides)
+    edges = (low, *map(float, cuts.edges[chosen]), high) if there else ()
+    columns = [cuts.grouped(counts) if there else [] for counts in counted]
+    if len(edges) > 2 and edges[-2] == edges[-1]:  # the last quantile is the maximum: nothing is in between
+        edges = edges[:-1]
+        for column in columns:
+            del column[-2]
+    labels = _labels(edges)
+    for label, attribute in (("null", "nulls"), ("NaN", "nan"), ("infinite", "infinite")):
+        extra = [getattr(side, attribute) for side in sides]
+        if any(extra):
+            labels.append(label)
+            for column, number in zip(columns, extra, strict=True):
+                column.append(number)
+    return Measured(
+        sides[0].profile(),
+        sides[1].profile(),
+        Bins(tuple(labels), tuple(columns[0]), tuple(columns[1]), edges, source if there else ""),
+        distances,
+        (sides[0].finite, sides[1].finite),
+    )
+
+
+def _gathered(blocks: list[Values]) -> Values:
+    if len(blocks) == 1:
+        return blocks[0]
+    values = np.concatenate(blocks) if blocks else np.empty(0, np.float64)
+    return np.sort(values)
+
+
+class _Cuts:
+    """Inner edges, without repetitions, and which of them bound the coarse bins."""
+
+    def __init__(self, fine_quantiles: Values, bins: int, fine: int) -> None:
+        self.edges = np.unique(fine_quantiles)
+        step = fine // bins
+        wanted = np.unique(fine_quantiles[step - 1 :: step])
+        self.coarse = np.searchsorted(self.edges, wanted)
+
+    def count(self, blocks: Iterable[Values], low: float, high: float) -> Counts:
+        """How many values of sorted blocks lie below ``low``, up to each edge, up to ``high``, and above."""
+        above = np.zeros(len(self.edges) + 3, np.int64)
+        for block in blocks:
+            above[0] += np.searchsorted(block, low, "left")
+            above[1:-2] += np.searchsorted(block, self.edges, "right")
+            above[-2] += np.searchsorted(block, high, "right")
+            above[-1] += len(block)
+        return np.diff(above, prepend=0)
+
+    def grouped(self, counts: Counts) -> list[int]:
+        """The counts of the coarse bins: what is below, between the coarse edges, and above."""
+        sums = np.cumsum(counts)
+        ends = np.concatenate([[0], self.coarse + 1, [len(self.edges) + 1, len(self.edges) + 2]])
+        return [int(number) for number in np.diff(sums[ends], prepend=0)]
+
+
+def _labels(edges: tuple[float, ...]) -> list[str]:
+    """The names of the bins that these edges bound."""
+    if not edges:
+        return []
+    inner = [
+        f"{_short(right)}" if left == right else f"{_short(left)} to {_short(right)}"
+        for left, right in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    return [f"below {_short(edges[0])}", *inner, f"above {_short(edges[-1])}"]
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def sorted_sample(arrays: Iterable[pa.Array]) -> Values:
+    """The finite values of some arrays of doubles, sorted: what edges are found in."""
+    return _gathered(list(_Side().sorted_blocks(arrays)))
