@@ -500,7 +500,9 @@ class Repository:
         one = self.snapshot(before) if isinstance(before, str) else before
         other = self.snapshot(after) if isinstance(after, str) else after
         if not isinstance(one, Snapshot):
-            raise InvalidUse("drift is measured from a snapshot on", hint="write NAME@REV, or swap the two sides")
+            raise InvalidUse(
+                "drift is measured from a snapshot on", hint="write NAME@REV, or swap the two sides"
+            )
         if not isinstance(other, Snapshot):
             other = self.held(other, one, threads=threads, progress=progress)
         chosen = None if columns is None else tuple(columns)

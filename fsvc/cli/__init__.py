@@ -41,6 +41,9 @@ COMMANDS: dict[str, Entry] = {
         "Models", "fsvc.cli.restore:restore", "Write the data a model was trained on, proven bit for bit."
     ),
     "lineage": Entry("Models", "fsvc.cli.lineage:lineage", "Show what a model was trained on."),
+    "drift": Entry(
+        "Models", "fsvc.cli.drift:drift", "Tell how the distributions of columns moved between versions."
+    ),
     "models": Entry(
         "Models", "fsvc.cli.models:models", "List the models that were trained on a commit or snapshot."
     ),

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fsvc.drift import numbers
-from fsvc.drift.metrics import jensen_shannon, psi
+from fsvc.drift.metrics import Values, jensen_shannon, psi
 from fsvc.drift.report import Bins, ColumnDrift, DriftReport, Finding, Profile, SchemaDrift, Side
 from fsvc.drift.thresholds import Thresholds
 from fsvc.engine.progress import Progress, silent
@@ -21,22 +22,24 @@ from fsvc.engine.virtual import VirtualFile, layout
 from fsvc.engine.writing import default_threads
 from fsvc.errors import InvalidUse, NotFound
 from fsvc.format.names import nearest
-from fsvc.query.categories import about_how_many, count_categories
+from fsvc.query.categories import count_categories
 from fsvc.query.connection import Session
 from fsvc.snapshot import Snapshot
 
 __all__ = ["Options", "compare", "kind_of"]
 
-EXACT_ROWS = 250_000
+EXACT_ROWS = 500_000
 """Up to so many rows on each side distances are exact, unless told otherwise."""
 _MOST_CATEGORIES = 1_000
-"""A text column of more different values before is measured by the length of its texts."""
+"""A text column with more different values in the first row group before is measured by the length of its texts."""
 _LISTED = 100
 """So many categories have a bin of their own; the others share one."""
 _NAMED = 20
 """So many new and gone categories are named."""
 _SAMPLED_GROUPS = 16
-"""In so many row groups, evenly spaced, the edges of bins are found where distances are binned."""
+"""In at most so many row groups, evenly spaced, the edges of bins are found where distances are binned."""
+_SAMPLED_SHARE = 8
+"""And in no more than one of so many, but one."""
 _OTHERS = "all others"
 
 
@@ -127,7 +130,9 @@ class _Comparison:
         else:
             for pair in pairs:
                 sides = [Profile(side.num_rows, 0) for side in self.sides]
-                measured[pair.name] = ColumnDrift(pair.name, pair.kind, "none", pair.judged, sides[0], sides[1], {})
+                measured[pair.name] = ColumnDrift(
+                    pair.name, pair.kind, "none", pair.judged, sides[0], sides[1], {}
+                )
         before, after = map(_side, self.sides)
         columns = tuple(measured[pair.name] for pair in pairs)
         return DriftReport(before, after, columns, schema, self.options.thresholds, excluded)
@@ -144,7 +149,9 @@ class _Comparison:
             excluded = tuple(name for name in before.names if name in self.sides[0].key)
         names = [name for name in asked or before.names if name not in excluded]
         dropped = tuple(name for name in names if after.get_field_index(name) < 0)
-        added = tuple(name for name in after.names if before.get_field_index(name) < 0) if asked is None else ()
+        added = (
+            tuple(name for name in after.names if before.get_field_index(name) < 0) if asked is None else ()
+        )
         pairs, retyped = [], []
         for name in names:
             if name in dropped:
@@ -194,18 +201,20 @@ class _Comparison:
 
     def _measure(self, pairs: Sequence[_Pair], measured: dict[str, ColumnDrift], total: int) -> None:
         session: Session | None = None
-        if any(pair.kind in ("category", "text") for pair in pairs):
-            session = Session()
         pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-drift")
         try:
-            kinds, tables = self._kinds(session, pairs)
-            lengths = [pair for pair in pairs if kinds[pair.name] in ("number", "time", "text")]
-            running = [pool.submit(self._numbers, dataclasses.replace(p, kind=kinds[p.name])) for p in lengths]
+            pairs = [dataclasses.replace(pair, kind=self._kind(pair)) for pair in pairs]
+            lengths = [pair for pair in pairs if pair.kind in ("number", "time", "text")]
+            running = [pool.submit(self._numbers, pair) for pair in lengths]
+            counted = [pair for pair in pairs if pair.kind == "category"]
+            if counted:
+                session = Session()
+                tables = self._served(session, counted)
             for pair in pairs:
-                if kinds[pair.name] == "category":
+                if pair.kind == "category":
                     assert session is not None
                     measured[pair.name] = self._categories(session, tables, pair)
-                elif kinds[pair.name] == "other":
+                elif pair.kind == "other":
                     measured[pair.name] = self._nulls_only(pair)
                 self.progress("columns", len(measured), total)
             for done in running:
@@ -217,23 +226,22 @@ class _Comparison:
             if session is not None:
                 session.close()
 
-    def _kinds(
-        self, session: Session | None, pairs: Sequence[_Pair]
-    ) -> tuple[dict[str, str], tuple[str, str]]:
-        """How each column is measured: texts by their values where these are few."""
-        kinds = {pair.name: pair.kind for pair in pairs}
-        if session is None:
-            return kinds, ("", "")
-        counted = [pair for pair in pairs if pair.kind in ("category", "text")]
-        served = []
-        for which, reader in enumerate(self.readers):
-            columns = [pair.after if which else pair.before for pair in counted]
+    def _kind(self, pair: _Pair) -> str:
+        """How a column is measured: a text by its values, where the first row group has few different ones."""
+        if pair.kind != "text":
+            return pair.kind
+        reader = self.readers[0]
+        different = pc.count_distinct(reader.chunk(pair.before, 0)).as_py()
+        return "text" if different > _MOST_CATEGORIES else "category"
+
+    def _served(self, session: Session, counted: Sequence[_Pair]) -> tuple[str, str]:
+        """What to write after FROM for the columns whose categories are counted."""
+        tables = []
+        for which, reader in zip(("before", "after"), self.readers, strict=True):
+            columns = [pair.before if which == "before" else pair.after for pair in counted]
             content = VirtualFile(reader.objects, layout(reader, columns))
-            served.append(session.table(content, f"{'after' if which else 'before'}-{reader.manifest.id}"))
-        texts = [pair.name for pair in counted if pair.kind == "text"]
-        for name, many in zip(texts, about_how_many(session, served[0], texts), strict=True):
-            kinds[name] = "text" if many > _MOST_CATEGORIES else "category"
-        return kinds, (served[0], served[1])
+            tables.append(session.table(content, f"{which}-{reader.manifest.id}"))
+        return tables[0], tables[1]
 
     def _numbers(self, pair: _Pair) -> ColumnDrift:
         positions = (pair.before, pair.after)
@@ -244,7 +252,8 @@ class _Comparison:
         else:
             parts = [_parts(reader, at) for reader, at in zip(self.readers, positions, strict=True)]
             sample, source = _sample(self.readers[0], pair.before)
-        found = numbers.measure(*parts, bins=self.options.bins, sample=sample, source=source)
+        shown = numbers.time_text if pair.kind == "time" else numbers.number_text
+        found = numbers.measure(*parts, bins=self.options.bins, sample=sample, source=source, shown=shown)
         metrics = _share_metrics(found.before, found.after, found.bins)
         if found.distances is not None:
             metrics |= found.distances._asdict()
@@ -303,7 +312,9 @@ class _Comparison:
             for reader, at in zip(self.readers, (pair.before, pair.after), strict=True)
         ]
         metrics = {"nulls": sides[1].missing - sides[0].missing}
-        return self._judged(ColumnDrift(pair.name, "other", "nulls", pair.judged, sides[0], sides[1], metrics))
+        return self._judged(
+            ColumnDrift(pair.name, "other", "nulls", pair.judged, sides[0], sides[1], metrics)
+        )
 
     # -- judging ---------------------------------------------------------------------------------
 
@@ -386,14 +397,17 @@ def _whole(reader: SnapshotReader, column: int) -> pa.Array:
     return pa.concat_arrays(parts) if parts else pa.array([], pa.float64())
 
 
-def _sample(reader: SnapshotReader, column: int) -> tuple[numbers.Values, str]:
+def _sample(reader: SnapshotReader, column: int) -> tuple[Values, str]:
     """The values of some row groups, evenly spaced, in which edges are found; and that in words."""
     groups = len(reader.manifest.rows)
-    count = min(_SAMPLED_GROUPS, groups)
+    count = max(1, min(_SAMPLED_GROUPS, groups // _SAMPLED_SHARE))
     chosen = sorted({(2 * i + 1) * groups // (2 * count) for i in range(count)})
     rows = sum(reader.manifest.rows[group] for group in chosen)
     chunks = (reader.restored(reader.chunk(column, group), column) for group in chosen)
     values = numbers.sorted_sample(map(numbers.as_numbers, chunks))
     if count == groups:
         return values, "quantiles of all values before"
-    return values, f"quantiles of {rows:,} of {reader.manifest.num_rows:,} rows before, {count} row groups evenly spaced"
+    return (
+        values,
+        f"quantiles of {rows:,} of {reader.manifest.num_rows:,} rows before, {count} row groups evenly spaced",
+    )

@@ -67,10 +67,15 @@ def _relative_entropy(p: NDArray[Any], q: NDArray[Any]) -> float:
 
 def exact_distances(before: Values, after: Values) -> Distances:
     """The distances of two samples, each sorted, finite and not empty."""
+    steps = []
+    for side in (before, after):
+        last = np.append(np.flatnonzero(side[1:] != side[:-1]), len(side) - 1)
+        # The different values, and the share of values up to none and each of them.
+        steps.append((side[last], np.concatenate([[0.0], (last + 1) / len(side)])))
     # Timsort merges two runs that are sorted, in one pass.
-    points = np.sort(np.concatenate([before, after]), kind="stable")
+    points = np.sort(np.concatenate([values for values, _ in steps]), kind="stable")
     points = points[np.append(points[1:] != points[:-1], True)]
-    shares = [np.searchsorted(side, points, "right") / len(side) for side in (before, after)]
+    shares = [share[np.searchsorted(values, points, "right")] for values, share in steps]
     apart = np.abs(shares[0] - shares[1])
     with np.errstate(over="ignore"):  # the widest doubles are farther apart than a double can say
         moved = float((apart[:-1] * np.diff(points)).sum())

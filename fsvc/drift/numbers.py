@@ -8,8 +8,9 @@ Memory holds one block, or where distances are exact, the values of one column.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from fsvc.drift.metrics import Counts, Distances, Values, binned_distances, exact_distances
 from fsvc.drift.report import Bins, Profile
 
-__all__ = ["Measured", "as_numbers", "measure", "quantiles", "sorted_sample"]
+__all__ = ["Measured", "as_numbers", "measure", "number_text", "quantiles", "sorted_sample", "time_text"]
 
 FINE_BINS = 100
 """At least so many bins are counted for binned distances; their edges include those of the coarse bins."""
@@ -84,7 +85,7 @@ class _Side:
                 values = values[finite]
             if len(values):
                 values = np.sort(values)
-                values = values + 0.0  # -0.0 is 0.0 here
+                values += 0.0  # -0.0 is 0.0 here
                 self._take(values)
                 yield values
 
@@ -96,7 +97,8 @@ class _Side:
         with np.errstate(over="ignore", invalid="ignore"):
             mean = float(values.mean())
             apart = mean - self.mean
-            self.squares += float(np.square(values - mean).sum()) + float(
+            rest = values - mean
+            self.squares += float(rest @ rest) + float(
                 np.float64(apart) * apart * (self.finite * len(values) / count)
             )
             self.mean += apart * len(values) / count
@@ -113,7 +115,8 @@ class _Side:
             self.infinite,
             self.minimum,
             self.maximum,
-            *(value if math.isfinite(value) else None for value in (self.mean, deviation)),
+            self.mean if math.isfinite(self.mean) else None,
+            deviation if math.isfinite(deviation) else None,
         )
 
 
@@ -132,6 +135,7 @@ def measure(
     bins: int,
     sample: Values | None,
     source: str,
+    shown: Callable[[float], str],
 ) -> Measured:
     """Measure two columns of doubles, read once each, in this order.
 
@@ -140,11 +144,15 @@ def measure(
         bins: how many bins of equal content the values before are cut into, for PSI and Jensen-Shannon.
         sample: sorted values to find the edges in; None: all values are kept, and distances are exact.
         source: says of the sample where it comes from.
+        shown: how an edge is written in the name of a bin.
     """
     sides = (_Side(), _Side())
     fine = bins * -(-FINE_BINS // bins)
     if sample is None:
-        kept = [_gathered(list(side.sorted_blocks(part))) for side, part in zip(sides, (before, after), strict=True)]
+        kept = [
+            _gathered(list(side.sorted_blocks(part)))
+            for side, part in zip(sides, (before, after), strict=True)
+        ]
         cut = kept[0] if len(kept[0]) else kept[1]
         cuts = _Cuts(quantiles(cut, fine), bins, fine)
         low, high = (float(cut[0]), float(cut[-1])) if len(cut) else (0.0, 0.0)
@@ -174,7 +182,7 @@ def measure(
         edges = edges[:-1]
         for column in columns:
             del column[-2]
-    labels = _labels(edges)
+    labels = _labels(edges, shown)
     for label, attribute in (("null", "nulls"), ("NaN", "nan"), ("infinite", "infinite")):
         extra = [getattr(side, attribute) for side in sides]
         if any(extra):
@@ -223,19 +231,25 @@ class _Cuts:
         return [int(number) for number in np.diff(sums[ends], prepend=0)]
 
 
-def _labels(edges: tuple[float, ...]) -> list[str]:
+def _labels(edges: tuple[float, ...], shown: Callable[[float], str]) -> list[str]:
     """The names of the bins that these edges bound."""
     if not edges:
         return []
     inner = [
-        f"{_short(right)}" if left == right else f"{_short(left)} to {_short(right)}"
-        for left, right in zip(edges[:-1], edges[1:], strict=True)
+        shown(right) if left == right else f"{shown(left)} to {shown(right)}"
+        for left, right in pairwise(edges)
     ]
-    return [f"below {_short(edges[0])}", *inner, f"above {_short(edges[-1])}"]
+    return [f"below {shown(edges[0])}", *inner, f"above {shown(edges[-1])}"]
 
 
-def _short(value: float) -> str:
+def number_text(value: float) -> str:
+    """A number, in six digits."""
     return f"{value:.6g}"
+
+
+def time_text(value: float) -> str:
+    """A time that is given in microseconds since 1970 UTC."""
+    return str(np.datetime64(int(value), "us")).removesuffix(".000000").removesuffix("T00:00:00")
 
 
 def sorted_sample(arrays: Iterable[pa.Array]) -> Values:

@@ -10,7 +10,17 @@ from typing import Any
 from fsvc.drift.page import page
 from fsvc.drift.thresholds import Thresholds
 
-__all__ = ["Bins", "ColumnDrift", "DriftReport", "Finding", "Profile", "SchemaDrift", "Side", "document", "html"]
+__all__ = [
+    "Bins",
+    "ColumnDrift",
+    "DriftReport",
+    "Finding",
+    "Profile",
+    "SchemaDrift",
+    "Side",
+    "document",
+    "html",
+]
 
 REPORT_VERSION = 1
 """The version of the JSON document, which grows when the meaning of a key changes."""
@@ -89,13 +99,14 @@ class ColumnDrift:
 
     Attributes:
         name: the column.
-        kind: how it was measured: ``number``, ``category``, ``time``, ``text`` (by its length) or ``other`` (nulls only).
+        kind: how it was measured: ``number``, ``category``, ``time``, ``text`` (by its length) or
+            ``other`` (nulls only).
         method: ``exact``, ``binned``, ``identical`` (known by its digests, not read), or ``counted`` (categories).
         judged: whether it counts; times do only where they were asked for by name.
         before, after: what each side is.
-        metrics: ``psi``, ``js``, ``ks``, ``ks_error``, ``wasserstein`` and ``wasserstein_error`` (in the column's unit),
-            ``wasserstein_scaled`` (in standard deviations before), ``nulls`` and ``unseen`` (shares); only those that
-            are defined.
+        metrics: ``psi``, ``js``, ``ks``, ``ks_error``, ``wasserstein`` and ``wasserstein_error`` (in the
+            column's unit), ``wasserstein_scaled`` (in standard deviations before), ``nulls`` and ``unseen``
+            (shares); only those that are defined.
         bins: the bins, None where there are none.
         new, gone: of categories, the most frequent ones of one side only, with their rows.
         new_categories, gone_categories: how many there are of them.
@@ -174,7 +185,9 @@ class DriftReport:
 
     def greatest(self, metric: str) -> float | None:
         """The greatest value of a metric among the columns that are judged; None where none has it."""
-        values = [column.metrics[metric] for column in self.columns if column.judged and metric in column.metrics]
+        values = [
+            column.metrics[metric] for column in self.columns if column.judged and metric in column.metrics
+        ]
         return max(values, default=None)
 
     def to_dict(self) -> dict[str, Any]:

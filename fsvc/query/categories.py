@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fsvc.query.connection import Session
 from fsvc.query.interrupts import interruptible
 from fsvc.query.texttypes import quote_name
 
-__all__ = ["CategoryCounts", "about_how_many", "count_categories"]
+__all__ = ["CategoryCounts", "count_categories"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +29,6 @@ class CategoryCounts:
     new_rows: int
     new: tuple[tuple[str, int], ...]
     gone: tuple[tuple[str, int], ...]
-
-
-def about_how_many(session: Session, table: str, columns: Sequence[str]) -> list[int]:
-    """About how many categories columns of a table (what stands behind FROM) have: by HyperLogLog."""
-    if not columns:
-        return []
-    wanted = ", ".join(f"approx_count_distinct({quote_name(column)})" for column in columns)
-    with session.reading(), interruptible():
-        (row,) = session.connection.execute(f"SELECT {wanted} FROM {table}").fetchall()
-    return [int(value) for value in row]
 
 
 def count_categories(
