@@ -24,7 +24,10 @@ Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 SMALLEST_SHARE = 1e-4
-"""The share that a bin counts as at least in :func:`psi`, whose logarithms know no empty bin."""
+"""The share that a bin counts as at least in :func:`psi`, whose logarithms know no empty bin.
+
+In small samples it is half a row, since that a bin is empty says no more there.
+"""
 
 
 class Distances(NamedTuple):
@@ -42,10 +45,13 @@ class Distances(NamedTuple):
 def psi(before: Counts, after: Counts) -> float:
     """The population stability index of two counts of the same bins, in nats; neither may be all zero.
 
-    Symmetric: the sum over bins of ``(p - q) * ln(p / q)``, shares below SMALLEST_SHARE taken for it.
+    Symmetric: the sum over bins of ``(p - q) * ln(p / q)``. A share counts as SMALLEST_SHARE or half a row at least,
+    whichever is more.
     """
-    p = np.maximum(before / before.sum(), SMALLEST_SHARE)
-    q = np.maximum(after / after.sum(), SMALLEST_SHARE)
+    p, q = (
+        np.maximum(counts / counts.sum(), max(SMALLEST_SHARE, 0.5 / counts.sum()))
+        for counts in (before, after)
+    )
     return float(((p - q) * np.log(p / q)).sum())
 
 

@@ -68,7 +68,10 @@ def _text(value: object) -> str:
     return f"<bdi>{escape(shown)}</bdi>"
 
 
-_CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)]}
+_CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)]} | {
+    # Marks that turn the direction of the text around them.
+    code: f"\\u{code:04x}" for code in [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+}
 
 
 def _number(value: Any) -> str:
@@ -178,11 +181,11 @@ def _share(part: int, whole: int) -> str:
 
 def _column(column: Mapping[str, Any]) -> Iterator[str]:
     yield f"<details{' open' if column['drifted'] else ''}><summary><h3>{_text(column['name'])}</h3> {_state(column)}"
-    for finding in column["findings"]:
-        yield (
-            f' <span class="faint">{escape(finding["metric"])} {_number(finding["value"])}, limit'
-            f" {_number(finding['limit'])}</span>"
-        )
+    found = "; ".join(
+        f"{escape(finding['metric'])} {_number(finding['value'])}, limit {_number(finding['limit'])}"
+        for finding in column["findings"]
+    )
+    yield f' <span class="faint">{found}</span>'
     yield '</summary><div class="parts"><div>'
     if column["method"] == "identical":
         yield '<p class="faint">The same values in the same order, by their digests: nothing was read.</p>'
@@ -236,11 +239,12 @@ def _bars(bins: Mapping[str, Any]) -> str:
     parts = []
     for i, (label, b, a) in enumerate(shares):
         top = i * 30
-        shown = label if len(label) <= 26 else label[:25] + "…"
+        label = str(label).translate(_CONTROLS)
+        shown = label if len(label) <= 24 else label[:23] + "…"
         # Isolated, as <bdi> does in HTML.
-        clean = escape(shown.translate(_CONTROLS))
+        clean = escape(shown)
         parts.append(
-            f'<text x="150" y="{top + 17}" text-anchor="end" style="unicode-bidi: isolate-override">{clean}</text>'
+            f'<text x="150" y="{top + 17}" text-anchor="end" style="unicode-bidi: isolate">{clean}</text>'
         )
         for share, kind, offset in ((b, "b", 3), (a, "a", 14)):
             width = 300 * share / widest
