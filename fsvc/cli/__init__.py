@@ -44,6 +44,9 @@ COMMANDS: dict[str, Entry] = {
     "drift": Entry(
         "Models", "fsvc.cli.drift:drift", "Tell how the distributions of columns moved between versions."
     ),
+    "retrain": Entry(
+        "Models", "fsvc.cli.retrain:retrain", "Run a training command when the data of a model drifted."
+    ),
     "models": Entry(
         "Models", "fsvc.cli.models:models", "List the models that were trained on a commit or snapshot."
     ),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fsvc.repository import Repository
     from fsvc.snapshot import Snapshot
 
-__all__ = ["drift", "drift_options", "model_side", "print_report", "settings"]
+__all__ = ["drift", "drift_options", "holding", "model_side", "print_report", "settings"]
 
 
 def drift_options(function: Any) -> Any:
@@ -110,7 +110,7 @@ def drift(
             if len(words) != 1:
                 raise InvalidUse("--against compares one model", hint="fsvc drift MODEL_URI --against REV")
             before, after = model_side(context, words[0], against, tracking_uri)
-            repository = _holding(before)
+            repository = holding(before)
             reports = {before.name: repository.drift(before, after, **options, progress=progress)}
         else:
             reports = _reports(context, words, options, progress)
@@ -125,10 +125,11 @@ def model_side(
     with talking_to_mlflow(context, tracking_uri) as models:
         before: Snapshot = models.restore(uri, repository=context.repository_location)
     address = against if "@" in against else f"{before.name}@{against}"
-    return before, _holding(before).snapshot(address)
+    return before, holding(before).snapshot(address)
 
 
-def _holding(snapshot: Snapshot) -> Repository:
+def holding(snapshot: Snapshot) -> Repository:
+    """The repository that a snapshot is in."""
     from fsvc.repository import Repository
 
     return Repository(snapshot.store)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsvc.mlflow.dataset import from_fsvc
+    from fsvc.mlflow.drift import LoggedDrift, log_drift
     from fsvc.mlflow.logging import log_model, log_snapshot, metadata, register_model
     from fsvc.mlflow.models import TrainedModel, models_for
     from fsvc.mlflow.restoring import ModelLineage, lineage, restore
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fsvc.mlflow.tracking import track
 
 __all__ = [
+    "LoggedDrift",
     "ModelLineage",
     "Skew",
     "Synced",
@@ -31,6 +33,7 @@ __all__ = [
     "features_for",
     "from_fsvc",
     "lineage",
+    "log_drift",
     "log_model",
     "log_snapshot",
     "metadata",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "LoggedDrift": "drift",
     "ModelLineage": "restoring",
     "Skew": "serving",
     "Synced": "sync",
@@ -50,6 +54,7 @@ _HOMES = {
     "features_for": "serving",
     "from_fsvc": "dataset",
     "lineage": "restoring",
+    "log_drift": "drift",
     "log_model": "logging",
     "log_snapshot": "logging",
     "metadata": "logging",
