@@ -47,6 +47,9 @@ COMMANDS: dict[str, Entry] = {
     "retrain": Entry(
         "Models", "fsvc.cli.retrain:retrain", "Run a training command when the data of a model drifted."
     ),
+    "score": Entry(
+        "Models", "fsvc.cli.score:score", "Predict for the keys in a file, with a model's own features."
+    ),
     "models": Entry(
         "Models", "fsvc.cli.models:models", "List the models that were trained on a commit or snapshot."
     ),

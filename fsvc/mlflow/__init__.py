@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fsvc.mlflow.logging import log_model, log_snapshot, metadata, register_model
     from fsvc.mlflow.models import TrainedModel, models_for
     from fsvc.mlflow.restoring import ModelLineage, lineage, restore
+    from fsvc.mlflow.scoring import Scores, score_batch
     from fsvc.mlflow.serving import Skew, compare_features, features_for
     from fsvc.mlflow.sync import Synced, sync_pins
     from fsvc.mlflow.tracking import track
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LoggedDrift",
     "ModelLineage",
+    "Scores",
     "Skew",
     "Synced",
     "TrainedModel",
@@ -40,6 +42,7 @@ __all__ = [
     "models_for",
     "register_model",
     "restore",
+    "score_batch",
     "sync_pins",
     "track",
 ]
@@ -47,6 +50,7 @@ __all__ = [
 _HOMES = {
     "LoggedDrift": "drift",
     "ModelLineage": "restoring",
+    "Scores": "scoring",
     "Skew": "serving",
     "Synced": "sync",
     "TrainedModel": "models",
@@ -61,6 +65,7 @@ _HOMES = {
     "models_for": "models",
     "register_model": "logging",
     "restore": "restoring",
+    "score_batch": "scoring",
     "sync_pins": "sync",
     "track": "tracking",
 }

@@ -204,14 +204,11 @@ def test_drift_trains_a_new_model_and_links_the_two(
     assert code == 0 and "stays" in out
 
 
-def test_when_the_data_are_others_or_always(run: Run, model: str, name: str, trainer: list[str]) -> None:
-    assert (
-        json.loads(run("retrain", model, "--against", "v1", "--when", "change", "--json", "--", *trainer)[1])[
-            "new"
-        ]
-        == []
-    )
-    code, out, _ = run("retrain", model, "--against", "v2", "--when", "change", "--no-log", "--", *trainer)
+def test_when_the_data_are_others(run: Run, model: str, name: str, trainer: list[str]) -> None:
+    words = ("--when", "change", "--no-log", "--", *trainer)
+    code, out, _ = run("retrain", model, "--against", "v1", *words)
+    assert code == 0 and "stays" in out
+    code, out, _ = run("retrain", model, "--against", "v2", *words)
     assert code == 0 and f"new  models:/{name}/2" in out
     assert "fsvc.drift" not in version_tags(name)
 
