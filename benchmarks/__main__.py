@@ -10,9 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.report import Report, environment, merged, say, text_table, write_readme
-from benchmarks.workloads import WORKLOADS, Bench, Options, Workload, WrongResult, warm_up
-
-_LARGE_ROWS = 10_000_000
+from benchmarks.workloads import LARGE_ROWS, WORKLOADS, Bench, Options, Workload, WrongResult, warm_up
 
 
 def _positive(text: str) -> int:
@@ -37,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rows", type=_positive, default=1_000_000, metavar="N", help="rows of the table (1,000,000)"
     )
     parser.add_argument(
-        "--large", action="store_true", help=f"measure {_LARGE_ROWS:,} rows too, and a source of 4 GB"
+        "--large", action="store_true", help=f"measure {LARGE_ROWS:,} rows too, and a source of 4 GB"
     )
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="runs per figure of time (5)")
     parser.add_argument(
@@ -98,7 +96,7 @@ def _measure(given: argparse.Namespace, workloads: dict[str, Workload]) -> tuple
     source = given.source_gb or (4_000_000_000 if given.large else 1_000_000_000)
     options = Options(runs=given.runs, source_bytes=source, commits=given.commits)
     chosen = list(workloads.values())
-    sizes = sorted({given.rows, _LARGE_ROWS} if given.large else {given.rows})
+    sizes = sorted({given.rows, LARGE_ROWS} if given.large else {given.rows})
     report = Report(environment(), ())
     wrong = 0
 

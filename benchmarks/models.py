@@ -13,15 +13,19 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before MLflow is imported
 
+import duckdb
 import mlflow
+import mlflow.pyfunc
 import mlflow.sklearn
 import numpy as np
+import pyarrow as pa
 from sklearn.linear_model import LogisticRegression
 
 import fsvc
 import fsvc.mlflow
+from benchmarks import tables
 from benchmarks.figures import Pairs, interleave, timed
-from benchmarks.workloads import Bench, Workload, WrongResult
+from benchmarks.workloads import Bench, Workload, WrongResult, write_plain
 
 __all__ = ["MODEL_WORKLOADS"]
 
@@ -53,8 +57,6 @@ def _server(directory: Path) -> Iterator[fsvc.Snapshot]:
 
 
 def _table() -> Any:
-    import pyarrow as pa
-
     random = np.random.default_rng(1)
     return pa.table(
         {
@@ -165,6 +167,72 @@ def _models_for(bench: Bench) -> Pairs:
         return interleave(bench.options.runs, lambda: timed(search), ours)
 
 
+_SPINE_ROWS = 1_000_000
+_INPUTS = [
+    "balance",
+    "spend_30d",
+    "spend_90d",
+    "discount_share",
+    "utilisation",
+    "affinity",
+    "session_minutes",
+]
+
+
+def _score(bench: Bench) -> Pairs:
+    """Scores of shuffled keys with looked-up features, beside a join by DuckDB and one call of the same model."""
+    directory = bench.directory / "score"
+    with _server(directory) as small:
+        repository = fsvc.Repository(small.store)
+        table = tables.make_table(_SPINE_ROWS)
+        features = directory / "features.parquet"
+        write_plain(table, features)
+        snapshot = repository.commit({"customers30": table}, key=tables.KEY, message="large").snapshot(
+            "customers30"
+        )
+        frame = snapshot.to_pandas([*_INPUTS, "active"]).head(20_000)
+        fitted = LogisticRegression().fit(frame[_INPUTS], frame["active"])
+        with mlflow.start_run():
+            uri = fsvc.mlflow.log_model(
+                mlflow.sklearn,
+                fitted,
+                name=_MODEL,
+                snapshot=snapshot,
+                signature=mlflow.models.infer_signature(frame[_INPUTS]),
+                pip_requirements=["scikit-learn"],
+            ).model_uri
+        keys = np.random.default_rng(2).permutation(table[tables.KEY].to_numpy())
+        spine = pa.table({tables.KEY: keys})
+        del table
+        given: list[Any] = []
+
+        def plain() -> None:
+            connection = duckdb.connect()
+            connection.register("spine", spine)
+            columns = ", ".join(f"f.{name}" for name in _INPUTS)
+            found = connection.sql(
+                f"select s.{tables.KEY}, {columns} from spine s left join '{features}' f using ({tables.KEY})"
+            ).df()
+            found["prediction"] = mlflow.pyfunc.load_model(uri).predict(found[_INPUTS])
+            given[:] = [found]
+
+        def ours() -> None:
+            given[:] = [fsvc.mlflow.score_batch(uri, spine).to_arrow()]
+
+        def checked() -> float:
+            seconds = timed(ours)
+            if (
+                not given[0][tables.KEY].to_numpy().tolist() == keys.tolist()
+                or given[0]["prediction"].null_count
+            ):
+                raise WrongResult("the scores are not in the order of the spine, or some are missing")
+            return seconds
+
+        plain()
+        ours()
+        return interleave(bench.options.runs, lambda: timed(plain), lambda _: checked())
+
+
 def _workload(
     name: str,
     title: str,
@@ -209,6 +277,13 @@ MODEL_WORKLOADS: dict[str, Workload] = {
             1.0,
             _models_for,
             in_seconds=True,
+        ),
+        _workload(
+            "score-batch",
+            f"scores of {_SPINE_ROWS:,} keys, {len(_INPUTS)} features",
+            "DuckDB's join and one call of the model",
+            1.2,
+            _score,
         ),
     )
 }

@@ -21,7 +21,10 @@ import fsvc
 from benchmarks import tables
 from benchmarks.figures import Assurance, Figure, Pairs, Unit, flushed, interleave, timed
 
-__all__ = ["WORKLOADS", "Bench", "Options", "Workload", "WrongResult", "warm_up"]
+__all__ = ["LARGE_ROWS", "WORKLOADS", "Bench", "Options", "Workload", "WrongResult", "warm_up"]
+
+LARGE_ROWS = 10_000_000
+"""How many rows a large table has."""
 
 _NAME = "customers"
 _PLAIN_WRITE = "write of the table as Parquet"
@@ -325,6 +328,34 @@ def _diff(bench: Bench, name: str, rows: Sequence[Any], *, listed: bool) -> Pair
     return found
 
 
+def _drift(bench: Bench) -> Pairs:
+    """The drift of all columns to as many other rows of the same kind, beside a read of both plain files."""
+    repository = bench.new_repository(bench.table, "drift")
+    other = bench.directory / "other.parquet"
+    later = tables.make_table(bench.rows, bench.rows)
+    fsvc.open(repository).commit({_NAME: later}, message="later")
+    write_plain(later, other)
+    flushed(other)
+    del later
+
+    def plain() -> None:
+        for path in (bench.plain_file, other):
+            for name in bench.table.column_names:  # a column at a time, as memory allows
+                pq.read_table(path, columns=[name])
+
+    def ours() -> None:
+        report = fsvc.open(repository).drift(f"{_NAME}@v1", f"{_NAME}@v2")
+        if report.drifted or len(report.columns) != len(bench.table.column_names) - 1:
+            raise WrongResult("rows of the same kind are said to have drifted")
+        if any(sum(column.bins.after) != bench.rows for column in report.columns if column.bins is not None):
+            raise WrongResult("the bins do not hold all rows")
+
+    found = interleave(bench.options.runs, lambda: timed(plain), lambda _: timed(ours))
+    other.unlink()
+    rmtree(repository)
+    return found
+
+
 def _scattered(bench: Bench) -> list[Any]:
     return _chosen(bench.rows, 0.05, 1)
 
@@ -526,8 +557,8 @@ class Workload:
     """One workload: what it is called, what it measures, and how good it is meant to be.
 
     ``aim`` bounds the ratio to the baseline from above; or, where ``aim_unit`` is seconds or bytes,
-    the measured value itself. ``sized`` says whether it is measured on the table (again for every
-    number of rows) or only once.
+    the measured value itself; ``large_aim`` does so from LARGE_ROWS rows on, where it is another one.
+    ``sized`` says whether it is measured on the table (again for every number of rows) or only once.
     """
 
     name: str
@@ -539,6 +570,7 @@ class Workload:
     assurance: Assurance = ""
     aim_unit: Literal["", "s", "B"] = ""
     sized: bool = True
+    large_aim: float | None = None
 
     def run(self, bench: Bench) -> Figure:
         """Measure. Raises WrongResult where what comes out is not right."""
@@ -552,7 +584,7 @@ class Workload:
             rows=bench.rows if self.sized else None,
             unit=self.unit,
             against=self.against,
-            aim=self.aim,
+            aim=self.aim if self.large_aim is None or bench.rows < LARGE_ROWS else self.large_aim,
             aim_unit=self.aim_unit,
             assurance=self.assurance,
         )
@@ -659,6 +691,17 @@ WORKLOADS: dict[str, Workload] = {
             _blame,
             "proven",
             aim_unit="s",
+        ),
+        Workload(
+            "drift",
+            "drift of 30 columns, as many rows on each side",
+            "s",
+            "read of both Parquet files, column by column",
+            2.0,
+            _drift,
+            "proven",
+            aim_unit="s",
+            large_aim=15.0,
         ),
         Workload("merge", "merge, 1% of rows changed on each side", "s", _PLAIN_WRITE, 1.0, _merge, "proven"),
         Workload(
