@@ -301,8 +301,9 @@ class Scores:
         try:
             result = self._model.predict(given)
         except MlflowException as error:
-            first = without_secrets(str(error).strip().splitlines()[0])[:400]
-            raise SkewError(f"the model {self.file.uri} refuses its features: {first}") from error
+            # It begins with the data, and ends with what is wrong with them.
+            wrong = without_secrets(str(error).rpartition("Error: ")[2].strip())[:400]
+            raise SkewError(f"the model {self.file.uri} refuses its features: {wrong}") from error
         except Exception as error:
             raise FsvcError(
                 f"the model {self.file.uri} failed on rows {self.rows:,} to {last:,} of the spine:"
@@ -328,10 +329,10 @@ class Scores:
                 f"column {name!r} has {column.null_count:,} nulls in one batch, and the model takes {wanted}",
                 hint="train with a signature of doubles, which know missing values",
             )
-        if pa.types.is_dictionary(column.type) and pa.types.is_string(wanted):
-            return column  # a category of pandas, which counts as a string
         try:
-            return column.cast(wanted)
+            # MLflow takes no category of pandas for a string.
+            plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            return plain.cast(wanted)
         except pa.ArrowException as error:
             raise SkewError(
                 f"column {name!r} is {column.type}, which is no {wanted} as the model takes it:"

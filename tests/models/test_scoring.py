@@ -28,7 +28,7 @@ ROWS = 500
 class Sum(mlflow.pyfunc.PythonModel):
     """Adds up what it is given; texts count by their length."""
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         assert len(model_input)
         total = np.zeros(len(model_input))
         for name in model_input.columns:
@@ -40,7 +40,7 @@ class Sum(mlflow.pyfunc.PythonModel):
 class Two(Sum):
     """Gives two named columns."""
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         total = super().predict(context, model_input)
         return pd.DataFrame({"low": total - 1, "high": total + 1})
 
@@ -48,7 +48,7 @@ class Two(Sum):
 class Probabilities(Sum):
     """Gives two values a row, as an array."""
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         total = super().predict(context, model_input)
         return np.stack([total, -total], axis=1)
 
@@ -56,7 +56,7 @@ class Probabilities(Sum):
 class Broken(Sum):
     """Fails, and says something secret."""
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         raise RuntimeError("no answer from https://user:hunter2@example.org/x")
 
 
@@ -282,7 +282,7 @@ def test_features_as_of_each_rows_time(history: str) -> None:
         .to_pylist()
         == right
     )
-    with pytest.raises(InvalidUse, match="zone"):
+    with pytest.raises(InvalidUse, match="tz=UTC"):
         fsvc.mlflow.score_batch(history, events(None), as_of=("at", "since"))
     with pytest.raises(NotFound, match="'when'"):
         fsvc.mlflow.score_batch(history, events(), as_of=("at", "when"))
