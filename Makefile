@@ -6,7 +6,8 @@ PYTEST_ARGS ?=
 # What is run beside MLflow: its own tests, and what ids rest on, with the pyarrow that it allows.
 MLFLOW_TESTS := tests/models tests/test_golden.py tests/test_frozen.py tests/test_schema.py \
 	tests/cli/test_demo_command.py \
-	'tests/test_docs.py::test_examples_run_and_print_what_is_said[docs/mlflow.md]'
+	'tests/test_docs.py::test_examples_run_and_print_what_is_said[docs/mlflow.md]' \
+	'tests/test_docs.py::test_examples_run_and_print_what_is_said[docs/scoring.md]'
 
 BIN := $(VENV)/bin
 # MLflow holds pyarrow back, so what needs it lives apart; and so ids are tested with both pyarrows.

@@ -52,11 +52,13 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "drift":
+        return import_module("fsvc.drift")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'fsvc' has no attribute {name!r}")
-    from importlib import import_module
-
     value = getattr(import_module(home[0]), home[1])
     globals()[name] = value
     return value

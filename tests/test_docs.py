@@ -32,17 +32,17 @@ from fsvc.cli import COMMANDS, main
 from fsvc.cli.context import Context
 
 ROOT = Path(__file__).resolve().parent.parent
+NEEDS_MLFLOW = pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs MLflow")
 RUNNABLE = (
     "README.md",
     "docs/comparing.md",
     "docs/concepts.md",
+    "docs/drift.md",
     "docs/git-users.md",
     "docs/merging.md",
-    pytest.param(
-        "docs/mlflow.md",
-        marks=pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs MLflow"),
-    ),
+    pytest.param("docs/mlflow.md", marks=NEEDS_MLFLOW),
     "docs/python.md",
+    pytest.param("docs/scoring.md", marks=NEEDS_MLFLOW),
 )
 WRITTEN = sorted(
     str(path.relative_to(ROOT))

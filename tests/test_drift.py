@@ -61,7 +61,7 @@ def column(repo: fsvc.Repository, before: Any, after: Any, **options: Any) -> An
 # -- what the numbers are ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [1_000, 100_000])
+@pytest.mark.parametrize("rows", [1_000, 100_000, pytest.param(10_000_000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_exact_distances_are_those_of_scipy_and_binned_ones_keep_their_error(

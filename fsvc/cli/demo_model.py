@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Protocol
 
 __all__ = ["Steps", "comparing_story", "model_story"]
@@ -48,7 +50,7 @@ def model_story(run: Steps) -> None:
     run.python(
         "The data move on: every balance is another one",
         """
-        customers4 = customers3.set_column(4, "balance", pc.multiply(customers3["balance"], 1.1))
+        customers4 = customers3.set_column(4, "balance", pc.multiply(customers3["balance"], 1.6))
         pq.write_table(customers4, "customers.parquet")
         """,
     )
@@ -69,6 +71,62 @@ def model_story(run: Steps) -> None:
     found = run.shell("And the other way: which models stand on v3?", "models", "customers@v3")
     run.expect("customer_churn_predictor/1 @champion" in found, "the model is not found from its data")
     run.shell("The history names the model beside the commit that it stands on", "log", "-n", "3")
+    _retraining_story(run)
+
+
+_TRAIN = """
+import contextlib, io, os
+import fsvc, fsvc.mlflow, mlflow
+from sklearn.linear_model import LogisticRegression
+features = ["balance", "visits", "amt_7d", "amt_30d"]
+data = fsvc.open(os.environ["FSVC_REPOSITORY"]).snapshot(os.environ["FSVC_TRAIN_DATA"])
+data = data.select([*features, "active"])
+rows = data.to_pandas().dropna()
+mlflow.set_experiment("churn")
+with mlflow.start_run(), contextlib.redirect_stderr(io.StringIO()):
+    fsvc.mlflow.log_model(
+        mlflow.sklearn, LogisticRegression().fit(rows[features], rows["active"]), name="churn",
+        snapshot=data, signature=mlflow.models.infer_signature(rows[features].astype("float64")),
+        pip_requirements=["scikit-learn"], registered_model_name="customer_churn_predictor",
+    )
+"""
+
+
+def _retraining_story(run: Steps) -> None:
+    """Find the drift, train anew because of it, promote, and score with the new champion."""
+    result = run.shell(
+        "Have the data moved since the champion was trained? A page says how, column by column",
+        "drift", _MODEL, "--against", "main", "-o", "drift.html",
+    )  # fmt: skip
+    run.expect("drifted: 1 of 5 columns" in result, "the balances are not found to have drifted")
+    Path("train.py").write_text(_TRAIN.lstrip(), encoding="utf-8")
+    result = run.shell(
+        "Train anew exactly when they did: train.py finds in its environment what to train on",
+        "retrain", _MODEL, "--against", "main", "--alias", "champion", "--", sys.executable, "train.py",
+    )  # fmt: skip
+    run.expect("new  models:/customer_churn_predictor/2 @champion" in result, "no new champion was trained")
+    result = run.python(
+        "A new champion, and what each of the two stands on",
+        """
+        for number in (1, 2):
+            found = fsvc.mlflow.lineage(f"models:/customer_churn_predictor/{number}")
+            data = found.data[0]
+            print(number, *found.aliases, "customers", f"v{data.reference.version}", data.commit.message)
+        """,
+    )
+    run.expect(
+        "1 customers v3 two thousand more\n2 champion customers v4" in result,
+        "the two models do not stand on v3 and v4",
+    )
+    result = run.python(
+        "Score keys with the features that the champion was trained on",
+        """
+        keys = pa.table({"customer_id": [100_500, 100_007, 1]})
+        scores = fsvc.mlflow.score_batch("models:/customer_churn_predictor@champion", keys)
+        print(scores.to_arrow().to_pylist(), scores.missing_rows, "missing")
+        """,
+    )
+    run.expect("1 missing" in result, "a key that is not there has a score, or one that is there has none")
 
 
 def comparing_story(run: Steps) -> None:

@@ -78,6 +78,7 @@ def retrain(
         report = holding(before).drift(before, after, **options, progress=progress)
     wanted = {"drift": report.drifted, "change": before.id != after.id, "always": True}[when]
     page: str | None = None
+    old = uri
     new: list[Retrained] = []
     with talking_to_mlflow(context, tracking_uri) as models:
         from fsvc.mlflow.retraining import Retraining, server_environment
@@ -88,10 +89,12 @@ def retrain(
             print_report(context.output, report)
         if wanted:
             attempt = Retraining(uri, after)
-            run_command(words, {**server_environment(), **_environment(after, attempt.old.resolved)})
+            old = attempt.old.resolved  # an alias may move
+            run_command(words, {**server_environment(), **_environment(after, old)})
             new = attempt.finish(because=when, alias=alias)
     document = {
         "model": uri,
+        "old": old if new else None,
         "against": f"{after.name}@{after.commit.id}",
         "when": when,
         "drifted": report.drifted,
@@ -100,7 +103,7 @@ def retrain(
         "retrained": bool(new),
         "new": [_document(model) for model in new],
     }
-    context.output.show(document, lambda out: _people(out, uri, report, new, wanted))
+    context.output.show(document, lambda out: _people(out, old, report, new, wanted))
 
 
 def _environment(snapshot: Snapshot, old: str) -> dict[str, str]:
@@ -168,11 +171,11 @@ def _document(model: Retrained) -> dict[str, Any]:
     }
 
 
-def _people(out: Output, uri: str, report: DriftReport, new: list[Retrained], wanted: bool) -> None:
+def _people(out: Output, old: str, report: DriftReport, new: list[Retrained], wanted: bool) -> None:
     if not wanted:
-        out.line(f"{uri} stays: there is nothing to train anew for")
+        out.line(f"{old} stays: there is nothing to train anew for")
         return
-    out.line(f"old  {uri}  {report.before}")
+    out.line(f"old  {old}  {report.before}")
     for model in new:
         aliases = "".join(f" @{alias}" for _, _, names in model.versions for alias in names)
         out.line(f"new  {model.uri}{aliases}  {report.after}")

@@ -21,7 +21,7 @@ __all__ = ["score"]
 @command(
     "score",
     examples="""
-        fsvc score models:/churn@champion customers-of-today.parquet -o scores.parquet
+        fsvc score models:/churn@champion today.parquet -o scores.parquet
         fsvc score models:/churn@champion keys.csv --at main -o scores.csv
         fsvc score models:/churn/3 events.parquet --as-of time=updated -o s.parquet
     """,

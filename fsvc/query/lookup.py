@@ -64,7 +64,8 @@ def spine_columns(schema: pa.Schema, lookups: Sequence[Lookup]) -> list[str]:
     needed: dict[str, None] = {}
     for lookup in lookups:
         known = lookup.reader.manifest.schema
-        pairs = [(key, key) for key in lookup.keys] + ([lookup.times] if lookup.times is not None else [])
+        pairs = [] if lookup.times is None else [lookup.times]
+        pairs += [(key, key) for key in lookup.keys]
         for own, theirs in pairs:
             if schema.get_field_index(own) < 0:
                 near = nearest(own, schema.names)
