@@ -98,7 +98,8 @@ class _Side:
             mean = float(values.mean())
             apart = mean - self.mean
             rest = values - mean
-            self.squares += float(rest @ rest) + float(
+            # Not by a dot product: threads of BLAS would fight with ours.
+            self.squares += float(np.square(rest, out=rest).sum()) + float(
                 np.float64(apart) * apart * (self.finite * len(values) / count)
             )
             self.mean += apart * len(values) / count
