@@ -69,6 +69,7 @@ def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
         "diff-stat-region",
         "diff-rows-region",
         "blame",
+        "drift",
         "merge",
         "peak-memory",
         "help",

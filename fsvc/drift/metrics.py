@@ -26,7 +26,7 @@ Values = NDArray[np.float64]
 SMALLEST_SHARE = 1e-4
 """The share that a bin counts as at least in :func:`psi`, whose logarithms know no empty bin.
 
-In small samples it is half a row, since that a bin is empty says no more there.
+In small samples it is half a row of the smaller one, since that a bin is empty says no more there.
 """
 
 
@@ -45,13 +45,12 @@ class Distances(NamedTuple):
 def psi(before: Counts, after: Counts) -> float:
     """The population stability index of two counts of the same bins, in nats; neither may be all zero.
 
-    Symmetric: the sum over bins of ``(p - q) * ln(p / q)``. A share counts as SMALLEST_SHARE or half a row at least,
-    whichever is more.
+    Symmetric: the sum over bins of ``(p - q) * ln(p / q)``. A share counts as SMALLEST_SHARE at least, or half a row of
+    the smaller side where that is more.
     """
-    p, q = (
-        np.maximum(counts / counts.sum(), max(SMALLEST_SHARE, 0.5 / counts.sum()))
-        for counts in (before, after)
-    )
+    rows = before.sum(), after.sum()
+    least = max(SMALLEST_SHARE, 0.5 / min(rows))
+    p, q = np.maximum(before / rows[0], least), np.maximum(after / rows[1], least)
     return float(((p - q) * np.log(p / q)).sum())
 
 
