@@ -203,7 +203,10 @@ class Scores:
         spine = _Rows(self._source.batches(), self._source.schema)
         session = Session()
         try:
-            for found in look_up(session, self._keys(), self._lookups, self._batch_rows):
+            looked_up = look_up(
+                session, self._keys(), self._lookups, self._batch_rows, rows=self._source.num_rows
+            )
+            for found in looked_up:
                 rows = spine.take(found.num_rows)
                 there = self._found(found, rows)
                 predicted = self._predicted(rows, found, there)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from fsvc.engine.reading import SnapshotReader
@@ -24,6 +25,10 @@ __all__ = ["SPINE_ROW", "Lookup", "look_up", "spine_columns"]
 
 SPINE_ROW = "fsvc_spine_row"
 """The column of a spine that numbers its rows from 0."""
+
+
+_MOST_VALUES = 1 << 24
+"""Up to so many values, about 128 MB, are put in order in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +102,19 @@ def _comparable(one: pa.DataType, other: pa.DataType) -> bool:
 
 
 def look_up(
-    session: Session, spine: pa.RecordBatchReader, lookups: Sequence[Lookup], batch_rows: int
+    session: Session,
+    spine: pa.RecordBatchReader,
+    lookups: Sequence[Lookup],
+    batch_rows: int,
+    *,
+    rows: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """For every row of a spine, in order: of each lookup whether it was found, and its columns.
 
     The spine has the columns of :func:`spine_columns` and SPINE_ROW. Columns of the result are numbered: ``found0``,
-    ``c0_0``, ``c0_1`` for the first lookup, and so on. Batches have about ``batch_rows`` rows.
+    ``c0_0``, ``c0_1`` for the first lookup, and so on. Batches have about ``batch_rows`` rows. ``rows`` is how many the
+    spine has, where that is known: results of few values are put in order in memory, which costs half of what
+    DuckDB's sort does; all others by DuckDB, which spills.
 
     As of a time there is one newest row: a key is unique, with its time where that is part of it. Raises
     UnsupportedData for columns that DuckDB sees inexactly.
@@ -128,10 +140,22 @@ def look_up(
         joins.append(f"{kind} {table} {alias} ON {' AND '.join(on)}")
         wanted.append(f"{alias}.{quote_name(keys[0])} IS NOT NULL AS found{number}")
         wanted += [f"{alias}.{quote_name(name)} AS c{number}_{i}" for i, name in enumerate(lookup.columns)]
-    sql = f"SELECT {', '.join(wanted)} FROM spine s {' '.join(joins)} ORDER BY s.{SPINE_ROW}"
+    small = rows is not None and rows * len(wanted) <= _MOST_VALUES
+    sql = f"SELECT s.{SPINE_ROW}, {', '.join(wanted)} FROM spine s {' '.join(joins)}"
+    if not small:
+        sql += f" ORDER BY s.{SPINE_ROW}"
     connection.register("spine", spine)
     with session.reading(), interruptible():
         result = wait_for(connection, lambda: connection.sql(sql).to_arrow_reader(batch_rows))
+    if small:
+        with session.reading(), interruptible():
+            table = wait_for(connection, result.read_all).combine_chunks()
+        order = np.empty(len(table), np.int64)  # each row number is there once
+        order[table.column(0).to_numpy()] = np.arange(len(table))
+        for first in range(0, len(order), batch_rows):
+            chosen = table.take(pa.array(order[first : first + batch_rows])).combine_chunks()
+            yield from chosen.to_batches()
+        return
     while True:
         with session.reading(), interruptible():
             batch = wait_for(connection, lambda: next(result, None))

@@ -106,7 +106,12 @@ def uri(sqlite: str, shop: fsvc.Repository) -> str:
     return logged(shop)
 
 
-def test_predictions_come_in_the_order_of_the_spine(uri: str, shop: fsvc.Repository) -> None:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_predictions_come_in_the_order_of_the_spine(
+    uri: str, shop: fsvc.Repository, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_memory:
+        monkeypatch.setattr("fsvc.query.lookup._MOST_VALUES", 0)
     keys = np.random.default_rng(1).integers(0, ROWS, 3_000)
     spine = pa.table(
         {"customer": pa.array(keys, pa.int32()), "row": pa.array(np.arange(3_000)).dictionary_encode()}
