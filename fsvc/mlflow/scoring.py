@@ -120,6 +120,8 @@ def _features(
                     hint=f"it was trained with {training.name!r}",
                 )
         at = at.get(training.name, TRAINING)
+    if at == TRAINING:
+        return training
     return features_for(uri, at, repository=repository)
 
 
