@@ -313,29 +313,18 @@ class SnapshotReader:
         named: Sequence[pa.Field],
         numbers: Sequence[int],
     ) -> list[list[pa.Array]]:
-        """The columns of some groups in stored form; the pages of all that are no patches in one go."""
+        """The columns of some groups in stored form; those that are no patches are decoded in one go."""
         rows = [self.manifest.rows[group] for group in groups]
-        patched = [i for i, column in enumerate(entries) if any(is_patch(column[group]) for group in groups)]
-        whole = [i for i in range(len(entries)) if i not in set(patched)]
-        if patched:
-            footer = pages.parquet_schema(pa.schema([named[i] for i in whole]))
-        decoded = (
-            decode_groups(
-                footer,
-                [
-                    (count, [self._objects.read(entries[i][group]) for i in whole])
-                    for group, count in zip(groups, rows, strict=True)
-                ],
-                [named[i] for i in whole],
-                self.place(numbers[0], groups[0]),
-            )
-            if whole
-            else [[] for _ in groups]
-        )
-        for group, count, arrays in zip(groups, rows, decoded, strict=True):
-            for i in patched:  # ascending, so that each column comes to its place
-                arrays.insert(i, self.patched.array(entries[i][group], named[i], count))
-        return decoded
+        if any(is_patch(column[group]) for column in entries for group in groups):
+            return [
+                self.patched.arrays([column[group] for column in entries], named, count)
+                for group, count in zip(groups, rows, strict=True)
+            ]
+        chunks = [
+            (count, [self._objects.read(column[group]) for column in entries])
+            for group, count in zip(groups, rows, strict=True)
+        ]
+        return decode_groups(footer, chunks, named, self.place(numbers[0], groups[0]))
 
     def _runs(self, entries: Sequence[Sequence[Entry]], workers: int) -> Iterator[list[int]]:
         """The groups in runs that are decoded at once: a few small ones, or a large one alone.
