@@ -167,9 +167,7 @@ class Patched:
             self._decoded([entry], [field], rows)[0] for entry, field in zip(entries, fields, strict=True)
         ]
 
-    def _put_together(
-        self, top: _Standing, field: pa.Field, decoded: Mapping[bytes, pa.Array]
-    ) -> pa.Array:
+    def _put_together(self, top: _Standing, field: pa.Field, decoded: Mapping[bytes, pa.Array]) -> pa.Array:
         """The values of a chunk, given those of all bottom objects by address."""
         try:
             pieces, places = self._gathered(top, field, decoded)

@@ -28,6 +28,7 @@ _BYTE_ARRAY = 6  # of parquet.thrift's Type
 _KEPT = (_TYPE, _ENCODINGS, _CODEC, _VALUES, _UNCOMPRESSED, _COMPRESSED, _STATISTICS, _ENCODING_STATS)
 # Field ids of Statistics that tell the range: the old and the new min and max and their exactness.
 _RANGE = (1, 2, 5, 6, 7, 8)
+_NULLS = 3
 
 _LEAF = struct.Struct("<HHIqqQQQ")
 
@@ -126,14 +127,21 @@ def make_leaf(fields: thrift.Struct, dictionary_page: int, data_page: int) -> Le
     )
 
 
-def reserved_leaf(leaf: LeafMeta, length: int) -> LeafMeta:
+def reserved_leaf(
+    leaf: LeafMeta, length: int, *, values: int | None = None, nulls: int = 0, ranged: bool = True
+) -> LeafMeta:
     """The metadata of a leaf whose pages get ``length`` bytes of a file, more than they need.
 
     Readers stop at num_values, so what follows the pages is not looked at. How many pages there are of
-    which kind is left out: the next time they are written it may be otherwise.
+    which kind is left out: the next time they are written it may be otherwise. With ``values`` it is a leaf
+    of so many values and nulls that has the range of this one, or none unless it is ``ranged``.
     """
     fields = {i: v for i, v in leaf.fields().items() if i != _ENCODING_STATS}
     fields[_COMPRESSED] = (I64, length)
+    if values is not None:
+        fields[_VALUES], fields[_UNCOMPRESSED] = (I64, values), (I64, length)
+        statistics = _statistics(fields[_STATISTICS][1], not ranged)
+        fields[_STATISTICS] = (STRUCT, {**statistics, _NULLS: (I64, nulls)})
     return make_leaf(fields, leaf.dictionary_page, leaf.data_page)
 
 

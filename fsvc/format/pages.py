@@ -29,6 +29,7 @@ __all__ = [
     "choose_levels",
     "decode",
     "encode",
+    "has_nan",
     "leaf_arrays",
     "leaf_count",
     "parquet_schema",
@@ -88,7 +89,8 @@ def leaf_arrays(array: pa.Array) -> list[pa.Array]:
     return [array]
 
 
-def _has_nan(array: pa.Array) -> bool:
+def has_nan(array: pa.Array) -> bool:
+    """Whether a leaf holds a float that is not a number."""
     if not pa.types.is_floating(array.type):
         return False
     if pa.types.is_float16(array.type):
@@ -197,7 +199,7 @@ def _write(
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         names = ", ".join(repr(f.name) for f in fields[:3])
         raise UnsupportedData(f"Parquet cannot hold a run of rows of column(s) {names}: {error}") from error
-    nan = [_has_nan(leaf) for array in arrays for leaf in leaf_arrays(array)]
+    nan = [has_nan(leaf) for array in arrays for leaf in leaf_arrays(array)]
     return footer.read_leaves(sink.getvalue(), nan)
 
 
