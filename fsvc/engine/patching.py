@@ -49,6 +49,8 @@ _MOST_CHANGED = 0.5
 """And replaces at most this part of its rows."""
 _LEAST_KNOWN = 0.5
 """A group whose rows are not at least so far in the parent's is stored whole."""
+_LEAST_IN_ORDER = 0.25
+"""Where less of the rows that were found follow each other, no more groups are searched for the others."""
 _MOST_BASES = 6
 _CACHED_HASHES = 8
 _EDGE_ROWS = 256
@@ -199,7 +201,7 @@ class Patcher:
             if len(np.unique(hashes[:_EDGE_ROWS])) < min(rows, _EDGE_ROWS) // 2:
                 continue  # too many rows look alike
             source = self._find(hashes, low, high, columns)
-            while high - low < _MOST_BASES and (source < 0).any():
+            while high - low < _MOST_BASES and (source < 0).any() and not _scattered(source):
                 # The rows at an edge may be in the neighbouring group.
                 more_low = low > 0 and (source[:_EDGE_ROWS] < 0).mean() > 0.5
                 more_high = high < groups and (source[-_EDGE_ROWS:] < 0).mean() > 0.5
@@ -387,6 +389,12 @@ class Patcher:
             return None
         addresses = tuple(entry.address for entry in stand.entries)
         return data, Patch(stand.depth, addresses, taking.map_address, stand.own + len(data), stand.whole)
+
+
+def _scattered(source: Rows) -> bool:
+    """Whether the rows that were found follow each other nowhere: they are of a table that was shuffled."""
+    found = source[source >= 0]
+    return len(found) > _EDGE_ROWS and float((np.diff(found) == 1).mean()) < _LEAST_IN_ORDER
 
 
 def _applied(predicted: pa.Array, taken: Rows | None, changes: Changes, rows: int) -> pa.Array:
