@@ -307,29 +307,39 @@ class Patcher:
             return {}, None
         try:
             alignment = known or self._aligned(first_row, arrays)
-            return ({}, None) if alignment is None else self._against(alignment, arrays, identities, columns)
+            if alignment is None:
+                return {}, None
+            return self._against(alignment, {i: (arrays[i], identities[i]) for i in columns})
         except (Corruption, StorageError):
             return {}, None  # an old object that is damaged must not stand in the way of new data
 
+    def in_place(
+        self, group: int, chunks: Mapping[int, tuple[pa.Array, Identity]]
+    ) -> dict[int, PatchedChunk]:
+        """Of chunks, by column, whose rows are those of a group of the parent, the ones that are worth a patch."""
+        there = {i: chunk for i, chunk in chunks.items() if i in self._theirs}
+        if not there:
+            return {}
+        try:
+            return self._against(_Alignment((group,), None), there)[0]
+        except (Corruption, StorageError):
+            return {}  # as above
+
     def _against(
-        self,
-        alignment: _Alignment,
-        arrays: Sequence[pa.Array],
-        identities: Sequence[Identity],
-        columns: Sequence[int],
+        self, alignment: _Alignment, chunks: Mapping[int, tuple[pa.Array, Identity]]
     ) -> tuple[dict[int, PatchedChunk], bytes | None]:
         """The patches of a group whose rows are aligned."""
         taking = _Taking.of(alignment, [self._parent.rows[group] for group in alignment.groups])
         stands = {
             i: stand
-            for i, entries in zip(columns, self._entries(columns, alignment.groups), strict=True)
+            for i, entries in zip(chunks, self._entries(list(chunks), alignment.groups), strict=True)
             if entries is not None and (stand := self._stand(entries, taking)) is not None
         }
         found = {}
         for some in _portions(stands):
             bases = self._bases({i: stands[i].entries for i in some}, alignment.groups)
             for i, base in zip(some, bases, strict=True):
-                made = self._changes(self._fields[i], arrays[i], identities[i], base, stands[i], taking)
+                made = self._changes(self._fields[i], *chunks[i], base, stands[i], taking)
                 if made is not None:
                     found[i] = made
         row_map = taking.row_map
@@ -337,7 +347,7 @@ class Patcher:
             patch.whole_bytes for _, patch in found.values()
         ):
             return {}, None
-        leaves = reserved_leaves([arrays[i] for i in found], [self._fields[i] for i in found])
+        leaves = reserved_leaves([chunks[i][0] for i in found], [self._fields[i] for i in found])
         patched = {
             i: PatchedChunk(leaf, patch, data, stands[i].entries)
             for (i, (data, patch)), leaf in zip(found.items(), leaves, strict=True)
