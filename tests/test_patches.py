@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from wholeness import new, opened
 
 import fsvc
+from fsvc.engine.thawing import Thawed
 from fsvc.errors import Corruption
 from fsvc.format.index import MAX_DEPTH, PATCH, ROW_MAP, depth_of
 from fsvc.format.patch import RowMap, read_map, write_map
@@ -150,6 +151,45 @@ def test_a_damaged_patch_is_named_and_never_read(tmp_path: Path) -> None:
         assert not report.ok
     pack.write_bytes(whole)
     assert opened(LocalStorage(root)).verify(deep=True).ok
+
+
+def test_every_flipped_byte_of_a_thawed_chunk_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "repository"
+    repository = fsvc.init(path)
+    table = features(60).select(["id", "amount"])
+    repository.commit({"features": table}, key="id", message="first")
+    changed_amounts = pa.array([7.25 if i == 30 else x for i, x in enumerate(table["amount"].to_pylist())])
+    second = table.set_column(1, "amount", changed_amounts)
+    repository.commit({"features": second}, message="second")
+    assert PATCH in codecs(repository)
+    wanted = sorted(second["amount"].drop_null().to_pylist())
+
+    def read() -> list[object]:
+        found = fsvc.open(path).sql("select amount from features where amount is not null order by 1")
+        return [row[0] for row in found.fetchall()]
+
+    assert read() == wanted
+    (thawed,) = (path / ".cache" / "thawed").iterdir()
+    good = thawed.read_bytes()
+    for place in range(len(good)):
+        thawed.write_bytes(good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :])
+        assert kept(path) == good[8:]
+    for bad in (b"", good[:-1], good + b"x", good[8:] + good[:8]):
+        thawed.write_bytes(bad)
+        assert kept(path) == good[8:]
+    thawed.write_bytes(bytes(len(good)))
+    assert read() == wanted
+    assert thawed.read_bytes() == good
+
+
+def kept(path: Path) -> bytes:
+    """The bytes of the only patched chunk of a repository's newest version, as readers of Parquet get them."""
+    repository = fsvc.open(path)
+    objects = repository.store.objects
+    (entry,) = (e for t in objects.tables() for e in t.entries() if e.meta[0] == PATCH)
+    manifest = repository.store.manifest(repository.snapshot("features").id)
+    chunk = Thawed(objects).chunk(entry, manifest.stored_fields[1], manifest.num_rows)
+    return b"".join(chunk.pages)
 
 
 @given(edits.pools(columns=2), st.integers(0, 2**32 - 1))
