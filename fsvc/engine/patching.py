@@ -25,7 +25,6 @@ from fsvc.format.footer import LeafMeta
 from fsvc.format.index import MAX_DEPTH, Entry, Patch, depth_of, unpack_meta, unpack_patch
 from fsvc.format.manifest import Manifest
 from fsvc.format.patch import (
-    Changes,
     RowMap,
     Rows,
     differing,
@@ -54,6 +53,7 @@ _LEAST_IN_ORDER = 0.25
 _MOST_BASES = 6
 _CACHED_HASHES = 8
 _EDGE_ROWS = 256
+_NO_ROWS: Rows = np.empty(0, np.int64)
 _DECODED_BYTES = 16 << 20
 """So many bytes of plain values are decoded at once, for as many columns as that holds."""
 
@@ -80,15 +80,13 @@ class _Alignment:
 class _Taking:
     """How the rows of a group are taken from those of the parent's groups; shared by all columns.
 
-    ``places`` are the base rows to take, None for all in order; ``taken`` the rows of the group that they
-    become, and ``kept`` a flag for each row that is one of these, None for all; ``inserted`` the others.
+    ``places`` are the places of the rows among the base rows with the inserted ones behind them, None for
+    all base rows in order; ``inserted`` are the rows that are none of the base.
     """
 
     rows: int
     base_rows: int
     places: pa.Array | None
-    taken: Rows | None
-    kept: pa.Array | None
     inserted: Rows
     row_map: bytes | None
     map_address: bytes | None
@@ -96,18 +94,13 @@ class _Taking:
     @classmethod
     def of(cls, alignment: _Alignment, base_rows: Sequence[int]) -> _Taking:
         source, total = alignment.source, sum(base_rows)
-        none = np.empty(0, np.int64)
         if source is None:
-            return cls(total, total, None, None, None, none, None, None)
+            return cls(total, total, None, _NO_ROWS, None, None)
         row_map = write_map(RowMap(source, tuple(base_rows)))
-        source = read_map(row_map).source  # what readers will see
-        address = map_identity(row_map).address
-        kept = source >= 0
-        if kept.all():
-            return cls(len(source), total, pa.array(source), None, None, none, row_map, address)
-        taken = np.flatnonzero(kept)
-        places, flags = pa.array(source[taken]), pa.array(kept)
-        return cls(len(source), total, places, taken, flags, np.flatnonzero(~kept), row_map, address)
+        places = read_map(row_map).source  # what readers will see
+        inserted = np.flatnonzero(places < 0)
+        places[inserted] = total + np.arange(len(inserted))
+        return cls(len(source), total, pa.array(places), inserted, row_map, map_identity(row_map).address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,23 +372,29 @@ class Patcher:
         taking: _Taking,
     ) -> tuple[bytes, Patch] | None:
         """What differs in a column, if that is little enough."""
-        if taking.places is None:
-            predicted, compared = base, array
-        else:
-            predicted = base.take(taking.places)
-            compared = array if taking.kept is None else array.filter(taking.kept)
-        changed = np.flatnonzero(differing(predicted, compared))
-        if taking.taken is not None:
-            changed = taking.taken[changed]
+        data, inserted = b"", taking.inserted
+        predicted = base
+        if len(inserted):
+            data = write_changes(_NO_ROWS, array.take(pa.array(inserted)), field)
+            predicted = pa.concat_arrays([base, read_changes(data, inserted, len(array), field).values])
+        if taking.places is not None:
+            predicted = predicted.take(taking.places)
+        changed = np.flatnonzero(differing(predicted, array))
         if len(changed) > _MOST_CHANGED * len(array):
             return None
-        positions = np.sort(np.concatenate([changed, taking.inserted]))
-        data = write_changes(changed, array.take(pa.array(positions)), field)
+        if len(changed):
+            changed = np.setdiff1d(changed, inserted, assume_unique=True)
+            positions = np.sort(np.concatenate([changed, inserted]))
+            data = write_changes(changed, array.take(pa.array(positions)), field)
         if len(data) > _WORTH * stand.expected or stand.own + len(data) > stand.whole:
             return None
         # What was written is read, applied and proven: nothing else says that it is right.
-        changes = read_changes(data, taking.inserted, len(array), field)
-        if digest(_applied(predicted, taking.taken, changes, len(array)), field) != identity.digest:
+        if len(changed):
+            changes = read_changes(data, inserted, len(array), field)
+            places = np.arange(len(array))
+            places[changes.positions] = len(array) + np.arange(len(changes.values))
+            predicted = pa.concat_arrays([predicted, changes.values]).take(pa.array(places))
+        if digest(predicted, field) != identity.digest:
             return None
         addresses = tuple(entry.address for entry in stand.entries)
         return data, Patch(stand.depth, addresses, taking.map_address, stand.own + len(data), stand.whole)
@@ -405,17 +404,6 @@ def _scattered(source: Rows) -> bool:
     """Whether the rows that were found follow each other nowhere: they are of a table that was shuffled."""
     found = source[source >= 0]
     return len(found) > _EDGE_ROWS and float((np.diff(found) == 1).mean()) < _LEAST_IN_ORDER
-
-
-def _applied(predicted: pa.Array, taken: Rows | None, changes: Changes, rows: int) -> pa.Array:
-    """The rows that are taken from the bases, at the places ``taken`` (None for all), with a patch's changes."""
-    if not len(changes.positions):
-        return predicted
-    places = np.arange(rows)
-    if taken is not None:
-        places[taken] = np.arange(len(taken))
-    places[changes.positions] = len(predicted) + np.arange(len(changes.values))
-    return pa.concat_arrays([predicted, changes.values]).take(pa.array(places))
 
 
 def _portions(stands: Mapping[int, _Stand]) -> Iterator[list[int]]:
