@@ -7,7 +7,7 @@ is computed again from the decoded values and compared with the manifest's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
@@ -265,6 +265,9 @@ class SnapshotReader:
         footer = pages.parquet_schema(pa.schema(named))
         entries = self.entries(numbers)
         categories = self.categories(numbers)
+        # Categories are looked up for each value that comes up, rather than for each row.
+        coded = [i for i, field in enumerate(schema) if pa.types.is_dictionary(field.type)]
+        coded = [i for i in coded if _is_text(fields[i].type)]
         if not self.manifest.rows:
             empty = [
                 self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories)
@@ -275,11 +278,12 @@ class SnapshotReader:
         def read(groups: Sequence[int]) -> list[pa.RecordBatch]:
             batches = []
             for group, columns in zip(
-                groups, self._stored(footer, groups, entries, named, numbers), strict=True
+                groups, self._stored(footer, groups, entries, named, numbers, coded), strict=True
             ):
                 arrays = []
                 for array, field, number in zip(columns, fields, numbers, strict=True):
-                    _prove(array, field, self.manifest.identity(number, group), self.place(number, group))
+                    plain = _decoded(array)
+                    _prove(plain, field, self.manifest.identity(number, group), self.place(number, group))
                     arrays.append(self._restored(array, number, categories))
                 batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
             return batches
@@ -312,6 +316,7 @@ class SnapshotReader:
         entries: Sequence[Sequence[Entry] | Mapping[int, Entry]],
         named: Sequence[pa.Field],
         numbers: Sequence[int],
+        coded: Collection[int] = (),
     ) -> list[list[pa.Array]]:
         """The columns of some groups in stored form; those that are no patches are decoded in one go."""
         rows = [self.manifest.rows[group] for group in groups]
@@ -324,7 +329,7 @@ class SnapshotReader:
             (count, [self._objects.read(column[group]) for column in entries])
             for group, count in zip(groups, rows, strict=True)
         ]
-        return decode_groups(footer, chunks, named, self.place(numbers[0], groups[0]))
+        return decode_groups(footer, chunks, named, self.place(numbers[0], groups[0]), coded)
 
     def _runs(self, entries: Sequence[Sequence[Entry]], workers: int) -> Iterator[list[int]]:
         """The groups in runs that are decoded at once: a few small ones, or a large one alone.
@@ -372,15 +377,31 @@ def decode_groups(
     groups: Sequence[tuple[int, Sequence[ChunkPages]]],
     fields: Sequence[pa.Field],
     what: str,
+    coded: Collection[int] = (),
 ) -> list[list[pa.Array]]:
     """The columns of row groups in stored form, as :func:`fsvc.format.pages.decode` gives them.
 
     Raises Corruption naming ``what`` where the pages are none: a forged index can say anything.
     """
     try:
-        return pages.decode(schema, groups, fields)
+        return pages.decode(schema, groups, fields, coded)
     except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
         raise Corruption(f"{what}: what is stored cannot be decoded: {error}") from error
+
+
+def _is_text(t: pa.DataType) -> bool:
+    """Whether values are text or bytes of any length, which Parquet readers can hand over as dictionaries."""
+    return bool(
+        pa.types.is_string(t)
+        or pa.types.is_large_string(t)
+        or pa.types.is_binary(t)
+        or pa.types.is_large_binary(t)
+    )
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    """The values of an array that may be a dictionary."""
+    return array.dictionary.take(array.indices) if pa.types.is_dictionary(array.type) else array
 
 
 def _prove(array: pa.Array, field: pa.Field, identity: Identity, what: str) -> None:
