@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.report import Report, environment, merged, say, text_table, write_readme
+from benchmarks.tables import COLUMNS
 from benchmarks.workloads import WORKLOADS, Bench, Options, Workload, WrongResult, warm_up
 
 _LARGE_ROWS = 10_000_000
@@ -19,6 +20,13 @@ def _positive(text: str) -> int:
     number = int(text.replace("_", ""))
     if number < 1:
         raise argparse.ArgumentTypeError("a number above zero is wanted")
+    return number
+
+
+def _columns(text: str) -> int:
+    number = _positive(text)
+    if number < COLUMNS:
+        raise argparse.ArgumentTypeError(f"the table has {COLUMNS} columns at the least")
     return number
 
 
@@ -35,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--rows", type=_positive, default=1_000_000, metavar="N", help="rows of the table (1,000,000)"
+    )
+    parser.add_argument(
+        "--columns", type=_columns, default=COLUMNS, metavar="N", help=f"columns of the table ({COLUMNS})"
+    )
+    parser.add_argument(
+        "--days", type=_positive, default=30, metavar="N", help="days of the workloads of a month (30)"
     )
     parser.add_argument(
         "--large", action="store_true", help=f"measure {_LARGE_ROWS:,} rows too, and a source of 4 GB"
@@ -81,7 +95,7 @@ def _measure(given: argparse.Namespace) -> tuple[Report, int]:
     The JSON file is kept up to date, so that an interrupted run leaves what it has found.
     """
     source = given.source_gb or (4_000_000_000 if given.large else 1_000_000_000)
-    options = Options(runs=given.runs, source_bytes=source, commits=given.commits)
+    options = Options(given.runs, source, given.commits, given.days, given.columns)
     chosen = [workload for name, workload in WORKLOADS.items() if not given.only or name in given.only]
     sizes = sorted({given.rows, _LARGE_ROWS} if given.large else {given.rows})
     report = Report(environment(), ())
@@ -123,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.list:
         width = max(map(len, WORKLOADS))
         for workload in WORKLOADS.values():
-            print(f"{workload.name:<{width}}  {workload.title.format(commits='1,000', source='large')}")
+            print(
+                f"{workload.name:<{width}}  {workload.title.format(commits='1,000', source='large', days=30)}"
+            )
         return 0
     wrong = 0
     try:

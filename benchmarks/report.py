@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, Unit
+from benchmarks.tables import COLUMNS
 
 __all__ = ["README", "Report", "environment", "merged", "say", "text_table", "write_readme"]
 
@@ -69,9 +70,9 @@ def merged(reports: Sequence[Report]) -> Report:
     for report in reports[1:]:
         if report.environment != reports[0].environment:
             raise ValueError("these reports come from different environments and make no table together")
-    figures: dict[tuple[str, int | None], Figure] = {}
+    figures: dict[tuple[str, int | None, int], Figure] = {}
     for report in reports:
-        figures.update({(figure.workload, figure.rows): figure for figure in report.figures})
+        figures.update({(figure.workload, figure.rows, figure.columns): figure for figure in report.figures})
     return replace(reports[0], figures=tuple(figures.values()))
 
 
@@ -85,12 +86,19 @@ def amount(value: float, unit: Unit) -> str:
     return f"{value:.0f} B"
 
 
+def _size(figure: Figure) -> str:
+    """The rows of a table, and its columns where these are not the usual ones."""
+    if figure.rows is None:
+        return ""
+    return f"{figure.rows:,}" + (f" x {figure.columns}" if figure.columns != COLUMNS else "")
+
+
 def _row(figure: Figure) -> tuple[str, ...]:
     aim = amount(figure.aim, figure.aim_unit) if figure.aim_unit else f"{figure.aim:g}"
     spread = f"{figure.lowest:.3f} to {figure.highest:.3f}" if figure.runs > 1 else ""
     return (
         figure.title,
-        f"{figure.rows:,}" if figure.rows is not None else "",
+        _size(figure),
         amount(figure.measured, figure.unit),
         amount(figure.baseline, figure.unit),
         f"{figure.ratio:.3f}",
