@@ -15,7 +15,7 @@ MLFLOW_BIN := $(VENV)-mlflow/bin
 QUIET := python -m pip --quiet --quiet --disable-pip-version-check --no-input
 PIP := $(BIN)/$(QUIET)
 
-.PHONY: help test test-mlflow test-oldest test-oldest-mlflow lint format demo docs bench soak clean
+.PHONY: help test test-mlflow test-oldest test-oldest-mlflow lint format demo docs bench bench-models soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make demo    the whole story on a small real run"
 	@echo "make docs    write docs/cli.md anew from the help of every command"
 	@echo "make bench   the benchmarks (BENCH_ARGS=... is passed on)"
+	@echo "make bench-models    those that need MLflow"
 	@echo "make soak    the suite in its long forms: hours, not minutes"
 	@echo "make clean   remove $(VENV) and caches"
 
@@ -66,6 +67,9 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-models: $(VENV)-mlflow/.dev
+	@$(MLFLOW_BIN)/python -m benchmarks --models $(BENCH_ARGS)
 
 clean:
 	@for venv in $(VENV) $(VENV)-mlflow $(VENV)-oldest $(VENV)-oldest-mlflow; do \

@@ -57,9 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only",
         action="append",
-        choices=list(WORKLOADS),
         metavar="NAME",
         help="only this workload; may be repeated",
+    )
+    parser.add_argument(
+        "--models", action="store_true", help="the workloads that need MLflow, instead of the others"
     )
     parser.add_argument("--list", action="store_true", help="name the workloads and stop")
     parser.add_argument(
@@ -89,14 +91,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(given: argparse.Namespace) -> tuple[Report, int]:
-    """Run the workloads; the figures, and how many workloads gave a wrong result and so none.
+def _workloads(given: argparse.Namespace) -> dict[str, Workload]:
+    """The workloads that were asked for. Raises ValueError for a name that none has."""
+    offered = WORKLOADS
+    if given.models:
+        from benchmarks.models import MODEL_WORKLOADS
+
+        offered = MODEL_WORKLOADS
+    unknown = [name for name in given.only or () if name not in offered]
+    if unknown:
+        raise ValueError(f"there is no workload {unknown[0]!r}; --list names them")
+    return {name: workload for name, workload in offered.items() if not given.only or name in given.only}
+
+
+def _measure(given: argparse.Namespace, workloads: dict[str, Workload]) -> tuple[Report, int]:
+    """Run workloads; the figures, and how many workloads gave a wrong result and so none.
 
     The JSON file is kept up to date, so that an interrupted run leaves what it has found.
     """
     source = given.source_gb or (4_000_000_000 if given.large else 1_000_000_000)
     options = Options(given.runs, source, given.commits, given.days, given.columns)
-    chosen = [workload for name, workload in WORKLOADS.items() if not given.only or name in given.only]
+    chosen = list(workloads.values())
     sizes = sorted({given.rows, _LARGE_ROWS} if given.large else {given.rows})
     report = Report(environment(), ())
     wrong = 0
@@ -134,19 +149,23 @@ def _measure(given: argparse.Namespace) -> tuple[Report, int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code: 0, or 1 where a workload gave a wrong result."""
     given = _parser().parse_args(arguments)
+    try:
+        workloads = _workloads(given)
+    except ValueError as error:
+        say(f"benchmarks: {error}")
+        return 2
     if given.list:
-        width = max(map(len, WORKLOADS))
-        for workload in WORKLOADS.values():
-            print(
-                f"{workload.name:<{width}}  {workload.title.format(commits='1,000', source='large', days=30)}"
-            )
+        width = max(map(len, workloads))
+        for workload in workloads.values():
+            title = workload.title.format(commits="1,000", source="large", days=30)
+            print(f"{workload.name:<{width}}  {title}")
         return 0
     wrong = 0
     try:
         if given.from_json:
             report = merged([Report.from_json(path.read_text(encoding="utf-8")) for path in given.from_json])
         else:
-            report, wrong = _measure(given)
+            report, wrong = _measure(given, workloads)
         print(text_table(report.figures))
         if given.json is not None:
             given.json.write_text(report.to_json(), encoding="utf-8")

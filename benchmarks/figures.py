@@ -39,8 +39,9 @@ class Figure:
     """One line of the report.
 
     ``rows`` and ``columns`` are the size of the table, no rows where none matters. ``measured`` and
-    ``baseline`` are medians in ``unit``; ``ratio`` is the median of the ratios of pairs, ``lowest`` and ``highest`` their range.
-    ``aim`` bounds the ratio, or where ``aim_unit`` is not empty the measured value, from above.
+    ``baseline`` are medians in ``unit``; ``ratio`` is the median of the ratios of pairs, ``lowest`` and
+    ``highest`` their range. ``aim`` bounds the ratio, or where ``aim_unit`` is not empty the measured value,
+    from above.
     """
 
     workload: str

@@ -770,7 +770,7 @@ WORKLOADS: dict[str, Workload] = {
             "new bytes, all rows shuffled",
             "B",
             PLAIN_BYTES,
-            1.1,
+            1.15,
             _bytes(_shuffled),
             "proven",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ def write_reference(snapshot: Snapshot, path: str | Path) -> None:
         partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def read_reference(path: str | Path) -> Reference:
+def read_reference(path: str | os.PathLike[str]) -> Reference:
     """Read a reference file. Raises UnreadableInput where it is none, Corruption where it was edited."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))

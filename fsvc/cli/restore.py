@@ -22,6 +22,7 @@ __all__ = ["restore"]
         fsvc restore models:/customer_churn_predictor@champion -o train.parquet
         fsvc restore models:/churn/3 --role validation -o validation.parquet
         fsvc restore runs:/0a1b2c3d/model --check
+        fsvc restore customer_features-v3.train.json -o train.parquet
     """,
 )
 @click.argument("uri", metavar="MODEL_URI")
@@ -49,8 +50,9 @@ def restore(
     """Write the data a model was trained on, proven bit for bit.
 
     MODEL_URI is whatever MLflow takes: models:/NAME/VERSION, models:/NAME@ALIAS, models:/m-ID, runs:/RUN/NAME, or a
-    path. The repository is found by the uuid in the model's metadata: the one that --repo names, the workspace
-    here, or where it was last seen on this machine. The columns are those that the model used.
+    path; or a reference file that was logged beside a run. The repository is found by the uuid in the model's
+    metadata: the one that --repo names, the workspace here, or where it was last seen on this machine. The columns
+    are those that the model used.
 
     Every value is decoded and compared with the hash that the model carries before the file appears. Where
     anything differs, nothing is written.

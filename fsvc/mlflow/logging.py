@@ -11,13 +11,17 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 import mlflow
-from mlflow.entities import LoggedModelInput
+from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Param, Run
 from mlflow.models.model import ModelInfo
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from fsvc.client import write_reference
 from fsvc.engine import pins
 from fsvc.engine.clock import timestamp
 from fsvc.errors import FsvcError, FsvcWarning, InvalidUse
@@ -103,34 +107,50 @@ def log_snapshot(snapshot: Snapshot, *, context: str = _TRAINING, model_id: str 
     _by_role(snapshot, None)
     run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id
     with asking("the run"):
-        link_run(run_id, {TRAIN if context == _TRAINING else context: snapshot}, model_id)
+        # The active run as MLflow gives it has no params: the one that is stored does.
+        run = client().get_run(run_id)
+        link_run(run, {TRAIN if context == _TRAINING else context: snapshot}, model_id)
     remember(snapshot.store)
 
 
-def link_run(run_id: str, snapshots: Mapping[str, Snapshot], model_id: str | None) -> None:
-    """Log snapshots, by role, as inputs of a run (and of a model): datasets, params, reference files."""
-    server = client()
-    model = None if model_id is None else [LoggedModelInput(model_id)]
-    for role, snapshot in snapshots.items():
-        dataset = FsvcDataset(snapshot)
-        server.log_inputs(run_id, [_dataset_input(dataset, _TRAINING if role == TRAIN else role)], model)
-        model = None  # it is linked once
-        label = f"{snapshot.name}-v{snapshot.version}.{role}"
-        server.log_dict(run_id, DataLineage({TRAIN: snapshot.reference}).metadata(), f"fsvc/{label}.json")
+def link_run(run: Run, snapshots: Mapping[str, Snapshot], model_id: str | None) -> None:
+    """Log snapshots, by role, as inputs of a run (and of a model): datasets, params, reference files.
+
+    Each kind is one request, however many snapshots there are.
+    """
+    run_id = run.info.run_id
+    client().log_inputs(
+        run_id,
+        [
+            _dataset_input(snapshot, _TRAINING if role == TRAIN else role)
+            for role, snapshot in snapshots.items()
+        ],
+        None if model_id is None else [LoggedModelInput(model_id)],
+    )
+    _log_references(run, snapshots)
     if TRAIN in snapshots:
-        _log_params(run_id, snapshots[TRAIN])
+        _log_params(run, snapshots[TRAIN])
 
 
-def _dataset_input(dataset: FsvcDataset, context: str) -> Any:
-    from mlflow.entities import DatasetInput, InputTag
-
-    return DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
+def _dataset_input(snapshot: Snapshot, context: str) -> DatasetInput:
+    return DatasetInput(FsvcDataset(snapshot)._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
 
 
-def _log_params(run_id: str, snapshot: Snapshot) -> None:
+def _log_references(run: Run, snapshots: Mapping[str, Snapshot]) -> None:
+    """A small file for each snapshot under the run's artifacts, as ``FeatureSetVersion.path`` is."""
+    with TemporaryDirectory(prefix="fsvc-reference-") as directory:
+        for role, snapshot in snapshots.items():
+            label = f"{snapshot.name}-v{snapshot.version}.{role}"
+            write_reference(snapshot, Path(directory) / f"{label}.json")
+        # Not the client's log_artifacts: it would ask for the run once more.
+        artifacts: Any = get_artifact_repository(run.info.artifact_uri)
+        artifacts.log_artifacts(directory, "fsvc")
+
+
+def _log_params(run: Run, snapshot: Snapshot) -> None:
     """The run's params; MLflow never changes a param, so another snapshot's stay, and that is said."""
     params = {_NAME_PARAM: snapshot.name, _VERSION_PARAM: f"v{snapshot.version}"}
-    there = client().get_run(run_id).data.params
+    run_id, there = run.info.run_id, run.data.params
     if any(there.get(key, value) != value for key, value in params.items()):
         warnings.warn(
             f"run {run_id} has the params of {there.get(_NAME_PARAM)} {there.get(_VERSION_PARAM)} already; those of"
@@ -139,9 +159,9 @@ def _log_params(run_id: str, snapshot: Snapshot) -> None:
             stacklevel=3,
         )
         return
-    for key, value in params.items():
-        if key not in there:
-            client().log_param(run_id, key, value)
+    missing = [Param(key, value) for key, value in params.items() if key not in there]
+    if missing:
+        client().log_batch(run_id, params=missing)
 
 
 def log_model(
@@ -180,8 +200,8 @@ def log_model(
     module, arguments = _flavor(flavor, model, options)
     own = _own_metadata(metadata)
     all_tags = {**(tags or {}), **model_tags(references)}
-    run = mlflow.active_run()
-    run_id = options.get("run_id") or (None if run is None else run.info.run_id)
+    active = mlflow.active_run()
+    run_id = options.get("run_id") or (None if active is None else active.info.run_id)
     accepted = _accepts(module)
     if not accepted("metadata"):
         raise InvalidUse(f"the flavour {module.__name__} takes no metadata, so it cannot carry lineage")
@@ -194,7 +214,8 @@ def log_model(
             lambda lineage: module.log_model(**arguments, **options, name=name, metadata={**own, **lineage}),
         )
     with asking("the tracking server"):
-        run_params = dict(client().get_run(run_id).data.params) if run_id else {}
+        run = client().get_run(run_id) if run_id else None
+        run_params = {} if run is None else run.data.params
         logged = mlflow.initialize_logged_model(
             name=name,
             source_run_id=run_id,
@@ -205,9 +226,9 @@ def log_model(
     model_id = logged.model_id
     try:
         _begin(snapshots, model=model_id, label=logged.name)
-        if run_id is not None:
+        if run is not None:
             with asking(f"the run {run_id}"):
-                link_run(run_id, snapshots, model_id)
+                link_run(run, snapshots, model_id)
         info: ModelInfo = module.log_model(
             **arguments,
             **options,
@@ -241,7 +262,7 @@ def log_by_token(
     with asking("the tracking server"):
         client().set_logged_model_tags(info.model_id, model_tags(_references(snapshots)))
         if run_id is not None:
-            link_run(run_id, snapshots, info.model_id)
+            link_run(client().get_run(run_id), snapshots, info.model_id)
     return info
 
 

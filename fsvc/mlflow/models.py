@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,21 @@ from fsvc.format.reference import TRAIN
 from fsvc.mlflow.repositories import RepositoryLike, opened_repository
 from fsvc.mlflow.server import asking, client
 from fsvc.mlflow.tags import COMMIT, INPUTS, SNAPSHOT
+from fsvc.mlflow.uris import MODEL_ID
 from fsvc.repository import Repository
 from fsvc.snapshot import Commit, Snapshot
 
-__all__ = ["RegisteredVersion", "TrainedModel", "logged_models", "model_versions", "models_for"]
+__all__ = [
+    "RegisteredVersion",
+    "TrainedModel",
+    "logged_model_of",
+    "logged_models",
+    "model_versions",
+    "models_for",
+]
 
 _PAGE = 1000
+_LONGEST_TRAIL = 100  # copies of copies; a longer one goes round in a circle
 _VERSIONS_TAG = "mlflow.modelVersions"
 
 
@@ -66,7 +75,7 @@ def models_for(
 
     ``what`` is a snapshot, a commit, or the address of one (``NAME@REV``, ``NAME`` or ``REV``) in
     ``repository``. A snapshot finds every model that stands on the same data, whichever commit it was logged
-    with; a commit those that name this very commit.
+    with, in this repository or in another one that holds them; a commit those that name this very commit.
 
     MLflow is searched by tags, and copies of registered versions are followed; models that only the
     repository's pins know of are given too. Where MLflow cannot be asked a FsvcWarning says so, and the pins
@@ -91,17 +100,7 @@ def _wanted(
     if isinstance(what, Snapshot):
         return Repository(what.store), what
     home = opened_repository(repository)
-    if isinstance(what, Commit):
-        return home, what
-    if "@" in what:
-        return home, home.snapshot(what)
-    try:
-        return home, home.resolve(what)
-    except FsvcError:
-        head = home.head()
-        if head is None or what not in head.versions:
-            raise
-        return home, head.snapshot(what)
+    return home, what if isinstance(what, Commit) else home.find(what)
 
 
 def _keeps(repository: Repository, pin: Pin, wanted: Snapshot | Commit) -> bool:
@@ -218,30 +217,47 @@ def _source_filter(source: str) -> str:
     return f"source_path = {quote}{source}{quote}"
 
 
+def logged_model_of(version: Any, look_up: Callable[[str, str], Any]) -> tuple[str | None, Any]:
+    """The id of the logged model that a registered version is, and the version that says so.
+
+    A copy leads to what it was copied from, by ``look_up(name, version)``, which gives None for what is not
+    there. The id is None where the trail ends without one; the version is then the last of the trail.
+    """
+    for _ in range(_LONGEST_TRAIL):
+        if version.model_id:
+            return str(version.model_id), version
+        source = str(version.source or "")
+        rest = source.removeprefix("models:/")
+        name, slash, number = rest.rpartition("/")
+        if rest == source:
+            break
+        if not slash:
+            return rest, version
+        following = look_up(name, number)
+        if following is None:
+            break
+        version = following
+    return None, version
+
+
 def _origin(version: Any, known: dict[tuple[str, str], Any]) -> str | None:
     """The id of the logged model that a version is, by its source or that of what it was copied from."""
-    for _ in range(100):
-        source = str(version.source or "")
-        if version.model_id:
-            return str(version.model_id)
-        rest = source.removeprefix("models:/")
-        if rest == source:
-            # An artifact location, as '.../models/m-1234/artifacts'.
-            parts = [part for part in source.split("/") if part.startswith("m-") and len(part) == 34]
-            return parts[-1] if parts else None
-        name, slash, number = rest.rpartition("/")
-        if not slash:
-            return rest
-        if (name, number) not in known:
-            try:
-                with asking(f"the model {source}"):
-                    known_version = client().get_model_version(name, number)
-            except NotFound:
-                return None
-            version = known_version
-        else:
-            version = known[name, number]
-    return None
+
+    def look_up(name: str, number: str) -> Any:
+        if (name, number) in known:
+            return known[name, number]
+        try:
+            with asking(f"the model models:/{name}/{number}"):
+                return client().get_model_version(name, number)
+        except NotFound:
+            return None
+
+    model_id, last = logged_model_of(version, look_up)
+    if model_id is None:
+        # It may be registered by its artifact location, as '.../models/m-1234/artifacts'.
+        parts = [part for part in str(last.source or "").split("/") if MODEL_ID.fullmatch(part)]
+        return parts[-1] if parts else None
+    return model_id
 
 
 def _aliases(name: str, version: str, cache: dict[str, dict[str, list[str]]]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fsvc.client import read_reference
 from fsvc.engine.pins import pin_name
 from fsvc.engine.store import Store
 from fsvc.errors import (
@@ -131,10 +132,14 @@ def restore(
     or where it was last seen on this machine. All that the metadata say is compared with the commit, and with
     the pin that was written when the model was logged; what ``to_arrow`` and the others give is proven.
 
+    ``uri`` may also be a reference file, such as fsvc logs beside a run: its path ends in ``.json``.
+
     Raises NoLineage for a model without such metadata, NotFound for a repository, commit or role that is not
     there, Corruption for metadata that say something else than the commit. Nothing is ever given in place of
     what was asked for.
     """
+    if role == TRAIN and os.fspath(uri).endswith(".json"):
+        return checked_reference(read_reference(uri), repository)
     return snapshot_of(model_file(uri), role=role, repository=repository)
 
 
@@ -255,11 +260,11 @@ def _aliases(model: ModelFile) -> tuple[str, ...]:
     if model.name is None:
         return ()
     try:
-        with asking(f"the registered model {model.name}"):
-            aliases = client().get_registered_model(model.name).aliases
+        with asking(f"the model {model.resolved}"):
+            found = client().get_model_version(model.name, str(model.version)).aliases
     except FsvcError:
         return ()
-    return tuple(sorted(alias for alias, version in aliases.items() if str(version) == model.version))
+    return tuple(sorted(found))
 
 
 def _run(run_id: str | None) -> tuple[dict[str, Any], dict[str, str]]:

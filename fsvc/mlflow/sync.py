@@ -11,7 +11,7 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.pins import Pin
 from fsvc.errors import FsvcError, NoLineage, NotFound, TrackingError
 from fsvc.format.reference import DataLineage, Reference
-from fsvc.mlflow.models import logged_models, model_versions
+from fsvc.mlflow.models import logged_model_of, logged_models, model_versions
 from fsvc.mlflow.repositories import RepositoryLike, opened_repository
 from fsvc.mlflow.restoring import data_of
 from fsvc.mlflow.server import asking, client, fingerprint
@@ -85,25 +85,17 @@ class _Server:
 
     def _model_of(self, version: Any) -> str | None:
         """The logged model that a version is of; None where only its tags can tell."""
-        for _ in range(100):
-            if version.model_id:
-                return str(version.model_id)
-            rest = str(version.source or "").removeprefix("models:/")
-            name, slash, number = rest.rpartition("/")
-            if not slash:
-                return rest
-            following = self._versions.get((name, number))
-            if following is None:
-                break
-            version = following
+        model_id, last = logged_model_of(version, lambda name, number: self._versions.get((name, number)))
+        if model_id is not None:
+            return model_id
         # Its origin was deleted: the copy's own file names the model.
         try:
-            return model_file(f"models:/{version.name}/{version.version}").model_id
+            return model_file(f"models:/{last.name}/{last.version}").model_id
         except NotFound:
             return None
         except FsvcError as error:
             raise TrackingError(
-                f"the model models:/{version.name}/{version.version} cannot be read, and may stand on anything:"
+                f"the model models:/{last.name}/{last.version} cannot be read, and may stand on anything:"
                 f" {error.message}",
                 hint="nothing was changed; delete that version if it is of no use",
             ) from error
@@ -169,8 +161,7 @@ def _settle_token(home: Repository, pin: Pin, server: _Server, done: Synced, *, 
             )
         done.settled.append(pin)
     elif found:
-        done.settled.append(pin)
-        done.kept.append((pin, "more models may be logged with the same metadata"))
+        done.kept.append((pin, "its model is settled, and more may be logged with the same metadata"))
     elif ended or (ended is None and old):
         _release(home, pin, "no model was logged with it", done, dry_run=dry_run)
     else:

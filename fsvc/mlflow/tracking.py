@@ -26,7 +26,7 @@ from fsvc.errors import FsvcError, FsvcWarning
 from fsvc.format.commit import CommitRecord
 from fsvc.format.reference import BLOCK, TRAIN
 from fsvc.mlflow.logging import link_run, log_by_token
-from fsvc.mlflow.server import asking
+from fsvc.mlflow.server import asking, client
 from fsvc.mlflow.tags import model_tags
 from fsvc.snapshot import Commit, Snapshot
 
@@ -143,7 +143,7 @@ class Tracker:
         for run_id, snapshots in open_runs:
             try:
                 with asking(f"the run {run_id}"):
-                    link_run(run_id, snapshots, None)
+                    link_run(client().get_run(run_id), snapshots, None)
             except FsvcError as error:
                 warnings.warn(
                     f"run {run_id} was not linked to what it has read: {error}", FsvcWarning, stacklevel=4

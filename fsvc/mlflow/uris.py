@@ -21,13 +21,15 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from fsvc.errors import Corruption, FsvcError, InvalidUse, NotFound, UnreadableInput
-from fsvc.format.names import quoted
-from fsvc.mlflow.server import asking, client, without_secrets
+from fsvc.format.names import nearest, quoted
+from fsvc.mlflow.server import asking, client, download_location, without_secrets
 
-__all__ = ["ModelFile", "model_file", "run_models"]
+__all__ = ["MODEL_ID", "ModelFile", "model_file", "run_models"]
 
 MODEL_FILE = "MLmodel"
-_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+"""What the id of a logged model looks like."""
+_MOST_NAMES = 1000  # of registered models, to find the nearest one for a hint
 _MOST_BYTES = 64 << 20
 
 
@@ -109,17 +111,33 @@ def _registered_or_logged(uri: str, rest: str) -> ModelFile:
     if not slash and "@" not in rest:
         if not rest:
             raise InvalidUse(f"{uri} names no model", hint="write models:/NAME/VERSION or models:/NAME@ALIAS")
-        if not _MODEL_ID.fullmatch(rest):
+        if not MODEL_ID.fullmatch(rest):
             raise InvalidUse(
                 f"{uri} names a model, but no version of it",
                 hint=f"write models:/{rest}/1, models:/{rest}/latest or models:/{rest}@ALIAS",
             )
         return _logged(uri, rest)
-    name, version = _version(uri, rest, base, last)
-    resolved = f"models:/{name}/{version}"
-    with asking(f"the model {uri}"):
-        source = client().get_model_version_download_uri(name, version)
+    try:
+        name, version = _version(uri, rest, base, last)
+        resolved = f"models:/{name}/{version}"
+        with asking(f"the model {uri}"):
+            source = download_location(name, version)
+    except NotFound as error:
+        raise NotFound(
+            error.message, hint=error.hint or _nearest_name(base or rest.partition("@")[0])
+        ) from None
     return ModelFile(uri, resolved, _download(source, uri), name, version)
+
+
+def _nearest_name(name: str) -> str | None:
+    """A hint that names the registered model that was perhaps meant."""
+    try:
+        with asking("the registered models"):
+            names = [model.name for model in client().search_registered_models(max_results=_MOST_NAMES)]
+    except FsvcError:
+        return None  # the error that this would be a hint to says enough
+    near = [] if name in names else nearest(name, names)
+    return f"did you mean {near[0]!r}?" if near else None
 
 
 def _version(uri: str, rest: str, base: str, last: str) -> tuple[str, str]:
@@ -156,7 +174,7 @@ def _logged(uri: str, model_id: str) -> ModelFile:
         if not versions:
             raise
         with asking(f"the model {uri}"):
-            location = client().get_model_version_download_uri(versions[0].name, str(versions[0].version))
+            location = download_location(versions[0].name, str(versions[0].version))
     return ModelFile(uri, resolved, _download(location, uri))
 
 

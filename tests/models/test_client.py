@@ -125,6 +125,8 @@ def test_the_reference_file(repo: fsvc.Repository, snap: fsvc.Snapshot, tmp_path
     file = tmp_path / "reference.json"
     write_reference(snap.select(["age"]), file)
     assert read_reference(file).columns == ("age",)
+    assert fsvc.mlflow.restore(file, repository=repo) == snap.select(["age"])
+    assert fsvc.mlflow.restore(str(file), repository=repo) == snap.select(["age"])
     document = json.loads(file.read_text())
     for text, error in (
         ("", UnreadableInput),

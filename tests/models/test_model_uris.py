@@ -10,6 +10,8 @@ from typing import Any
 
 import mlflow
 import pytest
+import small_flavor
+from mlflow.models import Model
 
 import fsvc
 import fsvc.mlflow
@@ -56,6 +58,34 @@ def test_every_kind_of_uri(
     assert found.data[0].problem is None
     assert found.environment["mlflow"] == mlflow.__version__
     assert (found.run_id, found.run["status"]) == (run.info.run_id, "FINISHED")
+
+
+def test_a_model_that_is_an_artifact_of_its_run(tracking: str, snap: fsvc.Snapshot, tmp_path: Path) -> None:
+    """As MLflow 2 logged all of them: without a logged model, registered by the run's address."""
+    small_flavor.save_model(
+        "fitted", str(tmp_path / "saved"), mlflow_model=Model(metadata=fsvc.mlflow.metadata(snap))
+    )
+    with mlflow.start_run() as run:
+        mlflow.log_artifacts(str(tmp_path / "saved"), "nested/model")
+    uri = f"runs:/{run.info.run_id}/nested/model"
+    assert fsvc.mlflow.restore(uri) == snap
+    assert fsvc.mlflow.lineage(uri).data[0].commit == snap.commit
+    with pytest.raises(NotFound):
+        fsvc.mlflow.restore(f"runs:/{run.info.run_id}/nested/other")
+
+
+def test_a_registered_name_that_is_nearly_right(
+    tracking: str, snap: fsvc.Snapshot, log: Any, name: str
+) -> None:
+    log(snap, registered_model_name=name)
+    for uri in (f"models:/{name}x/1", f"models:/{name}x@champion"):
+        with pytest.raises(NotFound) as caught:
+            fsvc.mlflow.restore(uri)
+        assert caught.value.hint == f"did you mean '{name}'?"
+    for uri in (f"models:/{name}/99", f"models:/{name}@absent", "models:/quite-another-thing/1"):
+        with pytest.raises(NotFound) as caught:
+            fsvc.mlflow.restore(uri)
+        assert caught.value.hint is None
 
 
 def test_what_was_deleted_still_leads_to_its_data(sqlite: str, snap: fsvc.Snapshot, log: Any) -> None:

@@ -146,6 +146,75 @@ def test_sync_waits_for_models_that_may_come(sqlite: str, repo: fsvc.Repository,
     assert [pin.token for pin in repo.pins()] == [loose]
 
 
+def test_sync_keeps_the_token_of_an_open_run(sqlite: str, repo: fsvc.Repository, snap: fsvc.Snapshot) -> None:
+    with mlflow.start_run():
+        told = fsvc.mlflow.metadata(snap)
+        info = small_flavor.log_model("fitted", "a", told)
+        why = "its model is settled, and more may be logged with the same metadata"
+        assert synced(fsvc.mlflow.sync_pins(repo)) == ([], [], {told["fsvc"]["pin"]: why})
+        assert states(repo)[info.model_id, "train"] == (snap.commit.id, True)
+    assert synced(fsvc.mlflow.sync_pins(repo))[0] == [told["fsvc"]["pin"]]
+    assert set(states(repo)) == {(info.model_id, "train")}
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_token_of_no_run_waits_a_fortnight(
+    logged: bool,
+    sqlite: str,
+    repo: fsvc.Repository,
+    snap: fsvc.Snapshot,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from datetime import datetime, timedelta
+
+    told = fsvc.mlflow.metadata(snap)
+    token = told["fsvc"]["pin"]
+    if logged:
+        small_flavor.log_model("fitted", "a", told)
+    (pin,) = repo.pins()
+    made = datetime.fromisoformat(pin.time)
+
+    def sync_after(age: timedelta) -> tuple[list[str | None], list[str | None], dict[str | None, str]]:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Any:
+                return made + age
+
+        monkeypatch.setattr("fsvc.mlflow.sync.datetime", Clock)
+        return synced(fsvc.mlflow.sync_pins(repo))
+
+    settled, released, kept = sync_after(timedelta(days=14))
+    assert (settled, released, token in kept) == ([], [], True)
+    settled, released, kept = sync_after(timedelta(days=14, seconds=1))
+    assert (settled, released) == (([token], []) if logged else ([], [token]))
+    assert token not in {found.token for found in repo.pins()}
+
+
+def test_one_model_of_two_repositories(
+    sqlite: str, repo: fsvc.Repository, snap: fsvc.Snapshot, table: Any, tmp_path: Any
+) -> None:
+    other = fsvc.init(tmp_path / "another", author="Bob")
+    other.commit({"prices": table(9)}, key="customer", message="prices")
+    prices = other.snapshot("prices")
+    with mlflow.start_run():
+        info = fsvc.mlflow.log_model(
+            small_flavor, "fitted", name="m", snapshot=snap, inputs={"prices": prices}
+        )
+    assert states(repo) == {(info.model_id, "train"): (snap.commit.id, True)}
+    assert states(other) == {(info.model_id, "prices"): (prices.commit.id, True)}
+    uri = f"models:/{info.model_id}"
+    assert fsvc.mlflow.restore(uri).commit.id == snap.commit.id
+    assert fsvc.mlflow.restore(uri, role="prices").to_arrow().equals(table(9))
+    assert [found.role for found in fsvc.mlflow.models_for(prices)] == ["prices"]
+
+    def fail(_: Any) -> None:
+        raise Broken("midway")
+
+    with pytest.raises(Broken):
+        fsvc.mlflow.log_model(flavor(fail), "fitted", name="m", snapshot=snap, inputs={"prices": prices})
+    assert [len(states(each)) for each in (repo, other)] == [1, 1]
+
+
 def test_sync_releases_only_what_is_gone(
     sqlite: str, repo: fsvc.Repository, snap: fsvc.Snapshot, log: Any
 ) -> None:

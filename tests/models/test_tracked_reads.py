@@ -15,6 +15,7 @@ from mlflow.models import Model
 import fsvc
 import fsvc.mlflow
 from fsvc.errors import FsvcWarning, NoLineage
+from fsvc.query.filesystem import SnapshotFileSystem
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,19 @@ def test_every_way_to_read_counts_with_its_columns(read: Any, sqlite: str, snap:
         snap.to_arrow(["spend"])
         assert tracker.snapshots(run.info.run_id) == {"train": snap.select(["age", "spend"])}
         snap.to_arrow()
+        assert tracker.snapshots(run.info.run_id) == {"train": snap}
+
+
+def test_an_address_that_is_opened_counts(sqlite: str, repo: fsvc.Repository, snap: fsvc.Snapshot) -> None:
+    import pyarrow.parquet as pq
+
+    with fsvc.mlflow.track() as tracker, mlflow.start_run() as run:
+        table = pq.read_table(f"{snap.uri}.parquet", filesystem=SnapshotFileSystem(repo), columns=["age"])
+        assert table.num_rows == snap.num_rows
+        # Which columns of a file are read is not known.
+        assert tracker.snapshots(run.info.run_id) == {"train": snap}
+    with fsvc.mlflow.track() as tracker, mlflow.start_run() as run:
+        repo.sql("select count(*) from customer_features@v2 where age > 30").fetchall()
         assert tracker.snapshots(run.info.run_id) == {"train": snap}
 
 
