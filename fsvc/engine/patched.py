@@ -185,24 +185,34 @@ class Patched:
         if of.patch is None:
             return [decoded[of.entry.address]], None
         pieces: list[pa.Array] = []
-        parts: list[Rows] = []
-        total = 0
+        parts: list[Rows | None] = []
+        starts = [0]
         for base in of.bases:
             below, found = self._gathered(base, field, decoded)
             size = sum(map(len, below))
-            parts.append(np.arange(total, total + size) if found is None else found + total)
-            if len(parts[-1]) != base.rows:
+            if (size if found is None else len(found)) != base.rows:
                 raise Corruption(
                     f"object {base.entry.address.hex()} has other rows than object {of.entry.address.hex()} says"
                 )
+            parts.append(found)
             pieces += below
-            total += size
-        places = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        inserted = np.empty(0, np.int64)
-        if of.row_map is not None:
-            inserted = np.flatnonzero(of.row_map.source < 0)
-            # Rows that come from nowhere get their values below; until then they point anywhere.
-            places = np.append(places, 0)[of.row_map.source]
+            starts.append(starts[-1] + size)
+        total = starts[-1]
+        source = None if of.row_map is None else of.row_map.source
+        inserted = np.empty(0, np.int64) if source is None else np.flatnonzero(source < 0)
+        if all(part is None for part in parts):
+            # All values lie as the base rows do.
+            places = np.arange(total) if source is None else source.copy()
+        else:
+            places = np.concatenate(
+                [
+                    np.arange(start, end) if part is None else part + start
+                    for part, start, end in zip(parts, starts, starts[1:], strict=False)
+                ]
+            )
+            if source is not None:
+                # Rows that come from nowhere get their values below; until then they point anywhere.
+                places = np.append(places, 0)[source]
         data = checked(of.entry, self._source.stored(of.entry))[0]
         changes = read_changes(data, inserted, of.rows, field)
         if len(changes.values):

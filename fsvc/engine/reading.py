@@ -27,7 +27,7 @@ from fsvc.format.footer import FileSchema
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import ChunkPages
-from fsvc.format.rowvalues import Counts
+from fsvc.format.rowvalues import Counts, is_binary_like
 from fsvc.format.stored import Categories, from_stored, stored_type
 
 __all__ = ["SnapshotReader", "decode_groups", "empty_columns"]
@@ -267,7 +267,7 @@ class SnapshotReader:
         categories = self.categories(numbers)
         # Categories are looked up for each value that comes up, rather than for each row.
         coded = [i for i, field in enumerate(schema) if pa.types.is_dictionary(field.type)]
-        coded = [i for i in coded if _is_text(fields[i].type)]
+        coded = [i for i in coded if is_binary_like(fields[i].type)]
         if not self.manifest.rows:
             empty = [
                 self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories)
@@ -387,16 +387,6 @@ def decode_groups(
         return pages.decode(schema, groups, fields, coded)
     except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
         raise Corruption(f"{what}: what is stored cannot be decoded: {error}") from error
-
-
-def _is_text(t: pa.DataType) -> bool:
-    """Whether values are text or bytes of any length, which Parquet readers can hand over as dictionaries."""
-    return bool(
-        pa.types.is_string(t)
-        or pa.types.is_large_string(t)
-        or pa.types.is_binary(t)
-        or pa.types.is_large_binary(t)
-    )
 
 
 def _decoded(array: pa.Array) -> pa.Array:

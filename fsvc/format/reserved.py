@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from fsvc.format import pages
 from fsvc.format.footer import LeafMeta, reserved_leaf
+from fsvc.format.rowvalues import is_binary_like
 
 __all__ = ["reserved_leaves"]
 
@@ -68,16 +69,7 @@ def _simple(t: pa.DataType) -> bool:
         or pa.types.is_float64(t)
         or pa.types.is_boolean(t)
         or pa.types.is_temporal(t)
-        or _is_bytes(t)
-    )
-
-
-def _is_bytes(t: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(t)
-        or pa.types.is_large_string(t)
-        or pa.types.is_binary(t)
-        or pa.types.is_large_binary(t)
+        or is_binary_like(t)
     )
 
 
@@ -92,7 +84,7 @@ def _bound(array: pa.Array) -> int:
     t = array.type
     rows, count = len(array), len(array) - array.null_count
     header = _HEADER
-    if _is_bytes(t):
+    if is_binary_like(t):
         longest = pc.max(pc.binary_length(array)).as_py() or 0
         total = pc.sum(pc.binary_length(array)).as_py() or 0
         values = total + 4 * count
