@@ -49,7 +49,7 @@ def workloads() -> Any:
 @pytest.fixture
 def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
     return workloads.Bench(
-        tmp_path, ROWS, workloads.Options(runs=2, source_bytes=3_000_000, commits=12, days=3)
+        tmp_path, ROWS, workloads.Options(runs=2, source_bytes=3_000_000, commits=12, days=2)
     )
 
 
