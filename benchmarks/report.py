@@ -15,7 +15,17 @@ from typing import Any
 from benchmarks.figures import Figure, Unit
 from benchmarks.tables import COLUMNS
 
-__all__ = ["README", "Report", "environment", "merged", "say", "text_table", "write_readme"]
+__all__ = [
+    "README",
+    "Report",
+    "amount",
+    "environment",
+    "merged",
+    "put_between",
+    "say",
+    "text_table",
+    "write_readme",
+]
 
 README = Path(__file__).with_name("README.md")
 BEGIN = "<!-- measured: begin -->"
@@ -138,16 +148,21 @@ def markdown(report: Report) -> str:
 
 
 def write_readme(report: Report, path: Path = README) -> None:
-    """Put the table into the README, between its two marks; all else stays as it is.
+    """Put the table into the README, between its two marks. Raises ValueError as :func:`put_between` does."""
+    put_between(markdown(report), BEGIN, END, path)
+
+
+def put_between(text: str, begin: str, end: str, path: Path = README) -> None:
+    """Put a text into the README between two marks; all else stays as it is.
 
     Raises ValueError where the marks are not there, once each and in order.
     """
-    text = path.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{path.name} has to hold {BEGIN} and then {END}, once each")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n{markdown(report)}\n{END}{after}", encoding="utf-8")
+    whole = path.read_text(encoding="utf-8")
+    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
+        raise ValueError(f"{path.name} has to hold {begin} and then {end}, once each")
+    before, _, rest = whole.partition(begin)
+    after = rest.partition(end)[2]
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def say(text: str) -> None:
