@@ -221,7 +221,7 @@ class _Verification:
 
     def _refs(self) -> None:
         logs: dict[tuple[str, str], dict[int, str]] = {}
-        for key in sorted(entry.key for entry in self._storage.list("refs/")):
+        for key in sorted(self._storage.keys("refs/")):
             parts = key.split("/")
             try:
                 name = names.unescape(parts[2])
@@ -830,9 +830,9 @@ class _Verification:
             ("packs/", ".pack", self._checked_packs),
         ):
             number = sum(
-                entry.key[len(prefix) : -len(suffix)] not in known
-                for entry in self._storage.list(prefix)
-                if entry.key.endswith(suffix)
+                key[len(prefix) : -len(suffix)] not in known
+                for key in self._storage.keys(prefix)
+                if key.endswith(suffix)
             )
             setattr(counts, f"unreferenced_{prefix[:-1]}", number)
         counts.unreferenced_objects = int((~self._catalogue.reached).sum())
