@@ -58,7 +58,13 @@ def long_history(root: Path, commits: int) -> None:
         )
         identity = manifest.identity(1, 0)
         stored = Entry(
-            identity.address, identity.digest, blake3(b"pack" + name).hexdigest(), 8, 80, 0, bytes(_META_BYTES)
+            identity.address,
+            identity.digest,
+            blake3(b"pack" + name).hexdigest(),
+            8,
+            80,
+            0,
+            bytes(_META_BYTES),
         )
         own = index.write_table([stored], compress=True)
         for key, data in (

@@ -255,11 +255,7 @@ def _in_order(store: Store, starts: list[str]) -> Iterator[tuple[str, CommitReco
         for parent in records[commit].parents:
             children[parent] = children.get(parent, 0) + 1
             stack.append(parent)
-    ready = [
-        (_newest_first(records[c].time), i, c)
-        for i, c in enumerate(starts)
-        if not children.get(c)
-    ]
+    ready = [(_newest_first(records[c].time), i, c) for i, c in enumerate(starts) if not children.get(c)]
     heapq.heapify(ready)
     counter = len(ready)
     while ready:

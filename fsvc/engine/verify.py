@@ -22,8 +22,9 @@ import pyarrow as pa
 from blake3 import blake3
 
 from fsvc.engine.catalogue import Catalogue, Positions
+from fsvc.engine.condemned import Lists
 from fsvc.engine.history import short
-from fsvc.engine.objects import checked, pack_key
+from fsvc.engine.objects import checked, outside, pack_key
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
@@ -48,6 +49,7 @@ __all__ = ["Counts", "Damage", "Report", "verify"]
 _PIECE = 4 << 20
 """Packs are read in pieces of at most this many bytes."""
 _CACHED_MANIFESTS = 4
+_MOST_LOOKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ class _Verification:
         self._missing: dict[bytes, _Found] = {}
         self._catalogue = Catalogue([])
         self._reader = Patched(self)
+        self._dead: frozenset[str] = frozenset()
+        """Packs that were deleted for good, whatever index files say of them."""
         self._packs: dict[str, int] = {}
         self._checked_packs: set[str] = set()
 
@@ -167,8 +171,7 @@ class _Verification:
         self._repository()
         self._refs()
         self._commits()
-        self._index()
-        self._all_packs()
+        self._stored()
         self._all_snapshots()
         self._look_for_missing()
         self._unreferenced()
@@ -327,26 +330,62 @@ class _Verification:
 
     # -- index files and packs -------------------------------------------------------------------
 
+    def _stored(self) -> None:
+        """Index files and packs. If packs were deleted for good meanwhile, once more: others hold their objects."""
+        found, counts = len(self._found), replace(self._counts)
+        for _ in range(_MOST_LOOKS):
+            self._index()
+            self._all_packs()
+            deleted = self._read_lists().dead_packs - self._dead
+            if deleted.isdisjoint(self._bad_packs):
+                return
+            del self._found[found:]
+            self._counts = replace(counts)
+            for kept in (self._bad_objects, self._extended, self._patched, self._bad_packs):
+                kept.clear()  # type: ignore[attr-defined]
+            self._checked_packs.clear()
+
+    def _read_lists(self) -> Lists:
+        """The lists of condemned and dead files; one that is damaged is noted."""
+        lists = Lists(self._storage)
+        try:
+            lists.refresh()
+        except FsvcError as error:
+            self._failed("list", "of condemned files", error)
+        return lists
+
     def _index(self) -> None:
+        self._bad_indexes, self._index_names = [], []
+        loaded: dict[str, ObjectTable] = {}
+        tried: dict[str, FsvcError | None] = {}
+        # What was merged into another file while it was looked for is in that one: the index is listed again.
+        while fresh := [key for key in (keys := self._index_keys()) if key not in tried]:
+            for key in fresh:
+                tried[key] = None
+                try:
+                    data = self._storage.get(key)
+                    table = ObjectTable(data, what="it")
+                    if len(table) and int(table.pack_numbers.max()) >= len(table.packs):
+                        raise Corruption("it places objects in a pack that it does not name")
+                    if index.table_id(data) != _index_name(key):
+                        tried[key] = Corruption("its content does not have this id")
+                    loaded[key] = table
+                except FsvcError as error:
+                    tried[key] = error
+        self._dead = self._read_lists().dead_packs
         tables = []
-        for key in sorted(entry.key for entry in self._storage.list("index/") if entry.key.endswith(".idx")):
+        for key in keys:
             self._counts.index_files += 1
-            name = key[len("index/") : -len(".idx")]
-            try:
-                data = self._storage.get(key)
-                table = ObjectTable(data, what="it")
-                if len(table) and int(table.pack_numbers.max()) >= len(table.packs):
-                    raise Corruption("it places objects in a pack that it does not name")
-            except FsvcError as error:
-                self._bad_indexes.append(self._failed("index", name, error))
-                continue
-            if index.table_id(data) != name:
-                self._bad_indexes.append(
-                    self._note("index", name, "damaged", "its content does not have this id")
-                )
-            self._index_names.append(name)
-            tables.append(table)
+            error = tried[key]
+            if error is not None:
+                self._bad_indexes.append(self._failed("index", _index_name(key), error))
+            if key in loaded:
+                self._index_names.append(_index_name(key))
+                tables.append(outside(loaded[key], self._dead))
         self._catalogue = Catalogue(tables)
+
+    def _index_keys(self) -> list[str]:
+        return sorted(key for key in self._storage.keys("index/") if key.endswith(".idx"))
 
     def _all_packs(self) -> None:
         self._packs = {
@@ -836,6 +875,10 @@ class _Verification:
             )
             setattr(counts, f"unreferenced_{prefix[:-1]}", number)
         counts.unreferenced_objects = int((~self._catalogue.reached).sum())
+
+
+def _index_name(key: str) -> str:
+    return key[len("index/") : -len(".idx")]
 
 
 def read_trailer(store: Store, name: str, size: int) -> ObjectTable:

@@ -93,6 +93,8 @@ class NewObjects:
             self.reused_index.update(found.files())
             for i, identity in enumerate(identities):
                 entry = found[i]
+                if entry is not None and entry.pack in self.objects.condemned_packs:
+                    entry = None  # it is to go: stored again, it stays
                 if entry is None:
                     digest = self._claimed.setdefault(identity.address, identity.digest)
                     wanted.append(digest is identity.digest)
@@ -183,7 +185,9 @@ class NewObjects:
         if not identities:
             return []
         found = self.objects.lookup(b"".join(identity.address for identity in identities))
-        return [found[i] for i in range(len(found))]
+        entries = [found[i] for i in range(len(found))]
+        leaving = self.objects.condemned_packs
+        return [None if entry is None or entry.pack in leaving else entry for entry in entries]
 
     @property
     def bytes_added(self) -> int:

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LONGEST_KEY",
-    "Entry", "Storage", "byte_views", "check_key", "check_prefix", "check_range", "is_component"
+    "Entry",
+    "Storage",
+    "byte_views",
+    "check_key",
+    "check_prefix",
+    "check_range",
+    "is_component",
 ]
 
 _COMPONENT = r"[A-Za-z0-9_%-][A-Za-z0-9._%-]{0,254}"
