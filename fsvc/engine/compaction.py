@@ -29,7 +29,7 @@ _MOST_OBJECTS = 1 << 18
 
 
 def compact(store: Store) -> None:
-    """Merge index files where there are many. For after a commit, which it never fails: what it cannot do, it leaves."""
+    """Merge index files where there are many. For after a commit, which it never fails."""
     try:
         files = store.objects.files()
         if not _crowded(files):

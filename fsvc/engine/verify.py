@@ -342,7 +342,7 @@ class _Verification:
             del self._found[found:]
             self._counts = replace(counts)
             for kept in (self._bad_objects, self._extended, self._patched, self._bad_packs):
-                kept.clear()  # type: ignore[attr-defined]
+                kept.clear()
             self._checked_packs.clear()
 
     def _read_lists(self) -> Lists:
@@ -359,7 +359,8 @@ class _Verification:
         loaded: dict[str, ObjectTable] = {}
         tried: dict[str, FsvcError | None] = {}
         # What was merged into another file while it was looked for is in that one: the index is listed again.
-        while fresh := [key for key in (keys := self._index_keys()) if key not in tried]:
+        keys = self._index_keys()
+        while fresh := [key for key in keys if key not in tried]:
             for key in fresh:
                 tried[key] = None
                 try:
@@ -372,13 +373,14 @@ class _Verification:
                     loaded[key] = table
                 except FsvcError as error:
                     tried[key] = error
+            keys = self._index_keys()
         self._dead = self._read_lists().dead_packs
         tables = []
         for key in keys:
             self._counts.index_files += 1
-            error = tried[key]
-            if error is not None:
-                self._bad_indexes.append(self._failed("index", _index_name(key), error))
+            problem = tried[key]
+            if problem is not None:
+                self._bad_indexes.append(self._failed("index", _index_name(key), problem))
             if key in loaded:
                 self._index_names.append(_index_name(key))
                 tables.append(outside(loaded[key], self._dead))
