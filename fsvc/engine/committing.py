@@ -145,6 +145,8 @@ class CommitDraft:
                 self.store.objects.remember(key, data)
             assert self._base_record is not None
             return Committed(self.base, self._base_record, created=False)
+        # Before anything is written too: index files of packs that are gone should not be written again.
+        self._recheck_packs(time())
         # Other writers' index files go along: one that was seen in the store may not be durable yet.
         batch: dict[str, bytes | memoryview] = {**self.sink.reused_index, **own_index}
         for name, written in self._changed().items():

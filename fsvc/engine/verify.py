@@ -395,7 +395,7 @@ class _Verification:
             for entry in self._storage.list("packs/")
             if entry.key.endswith(".pack")
         }
-        objects = self._catalogue.by_pack()
+        objects = {n: numbers for n, numbers in self._catalogue.by_pack().items() if n not in self._dead}
         total = sum(self._packs.get(name, 0) for name in objects)
         for name, numbers in objects.items():
             self._pack(name, numbers)
