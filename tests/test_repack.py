@@ -118,6 +118,52 @@ def test_without_a_grace_space_is_free_at_once() -> None:
     assert (done.rewritten, done.freed_bytes, done.packs_after) == (0, 0, 1)
 
 
+def test_what_is_smaller_as_a_patch_becomes_one(tmp_path: Path) -> None:
+    clock = Clock()
+    storage = MemoryStorage(clock=clock)
+    repository = new(storage)
+    table = features(6_000)
+    repository.commit({"t": table}, key="id", message="base")
+    repository.branch("topic")
+    ours = changed(table, 1)
+    repository.commit({"t": ours}, message="ours")
+    names = table["name"].to_pylist()
+    names[7] = "another"
+    repository.commit({"t": table.set_column(4, "name", pa.array(names))}, branch="topic", message="theirs")
+    flagged = table.append_column("score", pa.array(np.random.default_rng(1).random(6_000)))
+    repository.commit({"u": flagged}, key="id", message="another")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            "fsvc.engine.patching._WORTH", 0.0
+        )  # as if it could not be patched when it was committed
+        scored = flagged.set_column(5, "score", changed_scores(flagged))
+        repository.commit({"u": scored}, message="stored whole")
+    merged = repository.merge("topic", message="merged")
+    entry = repository.store.objects.find(repository.snapshot("u").manifest.identity(5, 0).address)[0]
+    assert entry is not None and entry.meta[0] == index.FULL
+    before = [(commit.id, [s.id for s in commit.snapshots()]) for commit in repository.log()]
+    done = repository.repack(grace=0)
+    assert done.reformed >= 1 and done.bytes_after < 0.9 * done.bytes_before
+    again = opened(storage)
+    entry = again.store.objects.find(again.snapshot("u").manifest.identity(5, 0).address)[0]
+    assert entry is not None and entry.meta[0] == index.PATCH
+    assert [(commit.id, [s.id for s in commit.snapshots()]) for commit in again.log()] == before
+    assert again.snapshot("u@main").to_arrow().equals(scored)
+    assert again.snapshot("u@main~1").to_arrow().equals(scored)
+    assert again.snapshot("t@v1").to_arrow().equals(table)
+    assert again.snapshot("t@v2").to_arrow().equals(ours)
+    assert again.resolve().id == merged.id
+    assert_whole(again)
+    again.snapshot("u").write_parquet(tmp_path / "u.parquet")
+    assert again.repack(grace=0).rewritten == 0
+
+
+def changed_scores(table: pa.Table) -> pa.Array:
+    scores = table["score"].to_numpy().copy()
+    scores[::100] += 1
+    return pa.array(scores)
+
+
 def test_a_damaged_object_is_not_copied_and_its_pack_stays(tmp_path: Path) -> None:
     root = tmp_path / "repository"
     repository = new(LocalStorage(root, create=True))

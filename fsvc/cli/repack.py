@@ -54,7 +54,10 @@ def _print(out: Output, done: Repacked) -> None:
     out.line(f"packs       {done.packs_before:,} -> {'about ' if done.dry_run else ''}{done.packs_after:,}")
     out.line(f"index files {done.index_files_before:,} -> {done.index_files_after:,}")
     out.line(f"stored      {human_size(done.bytes_before)} -> {human_size(done.bytes_after)}")
-    out.line(f"{counted(done.rewritten, 'object')} {would}written anew")
+    patches = (
+        f", {counted(done.reformed, 'of them as a patch', 'of them as patches')}" if done.reformed else ""
+    )
+    out.line(f"{counted(done.rewritten, 'object')} {would}written anew{patches}")
     if done.freed_bytes:
         out.line(f"{human_size(done.freed_bytes)} freed")
     if done.waiting_bytes:

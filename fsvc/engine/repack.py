@@ -21,6 +21,7 @@ from fsvc.engine.compaction import delete_covered, merge
 from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn, forget, judge, pack_of
 from fsvc.engine.objects import PACK_BYTES, PackWriter, index_key, pack_key
 from fsvc.engine.progress import Progress, silent
+from fsvc.engine.reforming import reform
 from fsvc.engine.standing import needed_packs
 from fsvc.engine.store import PATCHES, Store
 from fsvc.errors import FsvcError, KeyAbsent
@@ -34,6 +35,8 @@ __all__ = ["Repacked", "repack"]
 _PURPOSE = "repack"
 _SMALL = PACK_BYTES // 2
 """Packs of fewer bytes are put together."""
+_WORTH_A_PATCH = 1 << 10
+"""Smaller objects are not tried as patches, in bytes."""
 _WASTED = 0.5
 """Packs are rewritten where at least this part of their bytes lies in other packs too."""
 
@@ -44,8 +47,9 @@ class Repacked:
 
     ``bytes_before`` and ``bytes_after`` are those of packs and index files, without what was condemned: what is
     taken once that is deleted. ``waiting_bytes`` lie in condemned packs, until ``grace`` seconds have passed;
-    ``freed_bytes`` are those of packs and index files that were deleted. ``rewritten`` objects were copied or
-    took another form. ``damaged`` are packs that were left as they are. Of a dry run, what comes after is an estimate.
+    ``freed_bytes`` are those of packs and index files that were deleted. ``rewritten`` objects were copied, of
+    which ``reformed`` became patches. ``damaged`` are packs that were left as they are. Of a dry run, what comes
+    after is an estimate.
     """
 
     dry_run: bool
@@ -59,6 +63,7 @@ class Repacked:
     waiting_bytes: int
     freed_bytes: int
     rewritten: int
+    reformed: int = 0
     damaged: tuple[str, ...] = ()
 
 
@@ -136,6 +141,9 @@ class _Plan:
         self._by_pack = {
             name: numbers for name, numbers in self.catalogue.by_pack().items() if name in self.present
         }
+        depths = np.concatenate([np.empty(0, np.uint8), *(t.depths() for t in self.catalogue.tables)])
+        self._above = np.flatnonzero(depths)
+        """The objects that stand on others."""
         self.orphans = self._forgotten()
         self.leaving = self._small() | self._wasteful()
         self.copied = self._chosen()
@@ -198,11 +206,23 @@ class _Plan:
             entries.sort(key=lambda entry: entry.offset)
         return found
 
+    def whole_and_standing(self) -> tuple[set[bytes], set[bytes]]:
+        """The objects to be copied that are stored whole and that nothing stands on; and what something stands on."""
+        standing: set[bytes] = set()
+        for number in self._above.tolist():
+            standing.update(index.below(self.catalogue.entry(number).meta))
+        whole = {
+            entry.address
+            for entries in self.copied.values()
+            for entry in entries
+            if entry.meta[0] == index.FULL and entry.length >= _WORTH_A_PATCH
+        }
+        return whole - standing, standing
+
     def _extensions(self) -> dict[bytes, list[Entry]]:
         """The extensions that stand on each address: they need a base of the very form that they were made for."""
         found: dict[bytes, list[Entry]] = {}
-        depths = np.concatenate([np.empty(0, np.uint8), *(t.depths() for t in self.catalogue.tables)])
-        for number in np.flatnonzero(depths).tolist():
+        for number in self._above.tolist():
             entry = self.catalogue.entry(number)
             extension = index.unpack_extension(entry.meta)
             if extension is not None:
@@ -246,6 +266,7 @@ class _Done:
     """What was rewritten."""
 
     rewritten: int = 0
+    reformed: int = 0
     condemned: set[str] = field(default_factory=set)
     damaged: set[str] = field(default_factory=set)
 
@@ -257,9 +278,11 @@ def _rewrite(store: Store, plan: _Plan, grace: int, progress: Progress) -> _Done
     compress = PATCHES in store.info.features
     writer = PackWriter(store.storage, compress=compress, own=True)
     try:
+        reformed = reform(store, *plan.whole_and_standing(), writer, progress) if compress else set()
+        done.reformed = len(reformed)
         read, total = 0, sum(map(len, plan.copied.values()))
         for name, entries in plan.in_order():
-            if not _copy(store, name, entries, writer):
+            if not _copy(store, name, [entry for entry in entries if entry.address not in reformed], writer):
                 done.damaged.add(name)
             read += len(entries)
             progress("objects", read, total)
@@ -364,5 +387,6 @@ def _report(
     now = _sizes(store)
     return Repacked(
         False, grace, len(before.packs), len(now.packs), len(before.index), len(now.index),
-        before.total, now.total, _waiting(store), freed, done.rewritten, tuple(sorted(done.damaged)),
+        before.total, now.total, _waiting(store), freed, done.rewritten, done.reformed,
+        tuple(sorted(done.damaged)),
     )  # fmt: skip
