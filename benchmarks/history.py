@@ -15,17 +15,19 @@ import pyarrow as pa
 import xxhash
 from blake3 import blake3
 
-from fsvc.engine.objects import index_key
+from fsvc.engine.compaction import compact
+from fsvc.engine.objects import Objects, index_key
 from fsvc.engine.refs import RefEntry
-from fsvc.engine.store import commit_key, create, manifest_key
+from fsvc.engine.store import Store, commit_key, create, manifest_key
 from fsvc.engine.writing import write_snapshot
 from fsvc.format import index
 from fsvc.format.commit import CommitRecord, SetVersion
 from fsvc.format.index import Entry
 from fsvc.format.manifest import compress
 from fsvc.storage.local import LocalStorage
+from fsvc.storage.memory import MemoryStorage
 
-__all__ = ["NAME", "long_history"]
+__all__ = ["NAME", "long_history", "simulated_index"]
 
 NAME = "features"
 _TIME = "2026-11-01T09:30:00.000000Z"
@@ -76,3 +78,29 @@ def long_history(root: Path, commits: int) -> None:
             path = root / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+    store = Store(storage)
+    store.objects.refresh()
+    for _ in range(2):  # as the next two commits do
+        compact(store)
+
+
+def simulated_index(chunks: int) -> Objects:
+    """The index of a repository with so many stored chunks, in one file, as a repack leaves it."""
+    random = np.random.default_rng(7)
+    high = np.sort(random.integers(0, 1 << 64, chunks, np.uint64))
+    low = random.integers(0, 1 << 64, chunks, np.uint64)
+    packs = [blake3(number.to_bytes(4, "little")).hexdigest() for number in range(1 + chunks // 10_000)]
+    columns = (
+        high,
+        low,
+        np.arange(chunks, dtype=np.uint64),
+        np.full(chunks, 1, np.uint64),
+        low,
+        np.arange(3, 3 * chunks + 3, 3, dtype=np.uint64),
+        np.arange(chunks) // 10_000,
+    )
+    meta = bytes((index.FULL, 0, 0))
+    data = index.assemble(sorted(packs), columns, bytes(32 * chunks), meta * chunks, compress=False)
+    storage = MemoryStorage()
+    storage.put_batch({index_key("simulated"): data})
+    return Objects(storage)

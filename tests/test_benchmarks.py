@@ -47,7 +47,11 @@ def workloads() -> Any:
 
 @pytest.fixture
 def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
-    return workloads.Bench(tmp_path, ROWS, workloads.Options(runs=2, source_bytes=3_000_000, commits=12))
+    return workloads.Bench(
+        tmp_path,
+        ROWS,
+        workloads.Options(runs=2, source_bytes=3_000_000, commits=12, history=30, chunks=5_000),
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,9 +74,15 @@ def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
         "diff-rows-region",
         "blame",
         "merge",
+        "repack",
+        "bytes-repacked",
         "peak-memory",
         "help",
         "log",
+        "log-history",
+        "open-history",
+        "open-index",
+        "lookup",
     ],
 )
 def test_a_workload_gives_a_figure_and_cleans_up(name: str, workloads: Any, bench: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pytest
-from crash import Recording, Unsynced, crash_states
+from crash import CrashState, Recording, Unsynced, crash_states
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -58,7 +59,7 @@ def versions(repository: Repository, count: int, rows: int = 2_000) -> list[pa.T
         if number:
             more = features(40).set_column(0, "id", pa.array(np.arange(40) + 10**6 + 100 * number))
             grown = pa.concat_tables([tables[-1], more]).unify_dictionaries().combine_chunks()
-            tables.append(grown if number % 3 == 0 else changed(tables[-1], number))
+            tables.append(grown if number % 3 == 0 else changed(tables[-1], number, 0.1))
         repository.commit({"t": tables[-1]}, key="id", message=str(number), threads=1)
     return tables
 
@@ -352,14 +353,23 @@ def test_of_two_merged_files_that_say_the_same_one_stays() -> None:
 # -- crashes ---------------------------------------------------------------------------------------
 
 
-def _whole(root: Path, tables: list[pa.Table], least: int) -> None:
-    """Check a repository that a crash left: all that was acknowledged is there, and all of it is whole."""
+def _whole(root: Path, tables: list[pa.Table], *, deep: bool = True) -> None:
+    """Check what a crash left: every version is there, and all of it is whole."""
     repository = reopened(root)
-    head = repository.resolve().versions["t"]
-    assert head >= least
-    assert_whole(repository)
-    for number in range(head):
-        assert repository.snapshot(f"t@v{number + 1}").to_arrow().equals(tables[number])
+    report = repository.verify(deep=deep)
+    assert report.ok, [str(damage) for damage in report.damages]
+    assert repository.resolve().versions == {"t": len(tables)}
+    assert_versions(repository, tables)
+
+
+def _some(states: Iterator[CrashState], every: bool) -> Iterator[CrashState]:
+    """At each point of a run a few of the states that a crash may leave there, or all of them."""
+    seen: Counter[str] = Counter()
+    for state in states:
+        point = state.label.partition(";")[0]
+        if every or seen[point] < 2 or seen[point] % 16 == 15:
+            yield state
+        seen[point] += 1
 
 
 def _recorded(root: Path, work: Callable[[Repository, Recording], object]) -> Recording:
@@ -376,7 +386,7 @@ def _age(root: Path) -> None:
 
 def _start(root: Path) -> list[pa.Table]:
     root.mkdir()
-    return versions(new(LocalStorage(root / "repository", create=True, system=Unsynced())), 5, 300)
+    return versions(new(LocalStorage(root / "repository", create=True, system=Unsynced())), 4, 60)
 
 
 def _merge(repository: Repository, _: Recording) -> None:
@@ -391,27 +401,38 @@ WORK: dict[str, Callable[[Repository, Recording], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", WORK)
-def test_a_crash_at_any_point_loses_nothing(light_path: Path, what: str, count: Count) -> None:
+def _crash(light_path: Path, what: str, *, every: bool) -> int:
     root = light_path / "disk"
     tables = _start(root)
     recording = _recorded(root, WORK[what])
+    more = changed(tables[-1], 50, 0.1)
     states = 0
-    for state in crash_states(recording, light_path / "scratch"):
+    for state in _some(crash_states(recording, light_path / "scratch"), every):
         states += 1
+        left = state.path / "repository"
         try:
-            _whole(state.path / "repository", tables, 5)
-            again = reopened(state.path / "repository")
-            again.repack(grace=0)
-            _whole(state.path / "repository", tables, 5)
-            table = changed(tables[-1], 50)
-            again.commit({"t": table}, message="m", threads=1)
+            _whole(left, tables)
+            reopened(left).repack(grace=0)
+            reopened(left).commit({"t": more}, message="m", threads=1)
             _age(state.path)
-            reopened(state.path / "repository").repack(grace=0)
-            _whole(state.path / "repository", [*tables, table], 6)
+            reopened(left).repack(grace=0)
+            _whole(left, [*tables, more])
         except (AssertionError, FsvcError) as error:
             raise AssertionError(f"{state.label}: {error}") from error
+    return states
+
+
+@pytest.mark.parametrize("what", WORK)
+def test_a_crash_at_any_point_loses_nothing(light_path: Path, what: str, count: Count) -> None:
+    states = _crash(light_path, what, every=False)
     assert states > 3
+    count(f"crash states of {what} reopened, repacked and committed to, all whole", states)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("what", WORK)
+def test_every_crash_state_is_whole(light_path: Path, what: str, count: Count) -> None:
+    states = _crash(light_path, what, every=True)
     count(f"crash states of {what} reopened, repacked and committed to, all whole", states)
 
 
@@ -419,23 +440,22 @@ def test_a_recovery_that_crashes_too_loses_nothing(light_path: Path, count: Coun
     root = light_path / "disk"
     tables = _start(root)
     recording = _recorded(root, WORK["a repack that deletes"])
-    numbered = 0
-    for number, state in enumerate(crash_states(recording, light_path / "scratch")):
-        if number % 9:
+    states = 0
+    for number, state in enumerate(_some(crash_states(recording, light_path / "scratch"), every=False)):
+        if number % 12 != 5:
             continue
         second = light_path / "second"
         shutil.rmtree(second, ignore_errors=True)
         shutil.copytree(state.path, second)
         inner = _recorded(second, WORK["a repack that deletes"])
-        for place, left in enumerate(crash_states(inner, light_path / "scratch2")):
-            if place % 5:
-                continue
-            numbered += 1
-            _whole(left.path / "repository", tables, 5)
-            reopened(left.path / "repository").repack(grace=0)
-            _whole(left.path / "repository", tables, 5)
-    assert numbered > 5
-    count("crash states of a repack after a crash of a repack, all whole", numbered)
+        for place, left in enumerate(_some(crash_states(inner, light_path / "scratch2"), every=False)):
+            if place % 7 == 3:
+                states += 1
+                _whole(left.path / "repository", tables, deep=False)
+                reopened(left.path / "repository").repack(grace=0)
+                _whole(left.path / "repository", tables)
+    assert states > 2
+    count("crash states of a repack after a crash of a repack, all whole", states)
 
 
 class DeletesFirst(LocalStorage):
@@ -456,9 +476,8 @@ def test_a_planted_fault_is_found(light_path: Path) -> None:
     opened(DeletesFirst(root / "repository", system=recording)).repack()
     problems = []
     for state in crash_states(recording, light_path / "scratch"):
-        index_back = state.path / "repository"
         try:
-            _whole(index_back, tables, 5)
+            _whole(state.path / "repository", tables)
         except (AssertionError, FsvcError) as error:
             problems.append(str(error))
     assert problems

@@ -4,8 +4,8 @@
 store's own clock. Readers go on using them, new commits do not. Once the grace is over, whoever deletes looks
 once more which of them are needed after all, and writes down the others in ``dead/<id>.json``. This alone
 decides, and put-if-absent lets it be decided once: from then on nobody may use what is dead, whatever index
-files still say, and it is deleted. What is dead stays listed for another grace, since index files that name it
-may come back: written again by a slow commit, or by a crash that undoes a deletion.
+files still say, and it is deleted. What is dead stays listed for another grace, and for a day at least, since index
+files that name it may come back: written again by a slow commit, or by a crash that undoes a deletion.
 
 Why nobody loses anything. A reader that has looked at the index since the files were condemned has found other
 copies; one that looked before has had the whole grace. A commit looks at the lists after its own index files are
@@ -171,13 +171,14 @@ def judge(
 
 
 def forget(storage: Storage, sentence: Sentence, named: Callable[[frozenset[str]], bool]) -> None:
-    """Take a list off once what is dead on it was deleted; that of the dead when another grace is over.
+    """Take a list off once what is dead on it was deleted; that of the dead when another grace and a day are over.
 
     ``named`` says whether an index file still names one of some files.
     """
     storage.delete(f"{_CONDEMNED}{sentence.id}.json")
     key = f"{_DEAD}{sentence.id}.json"
-    if not sentence.keys or (_age(storage, key) >= sentence.grace and not named(sentence.keys)):
+    least = max(sentence.grace, GRACE_SECONDS)
+    if not sentence.keys or (_age(storage, key) >= least and not named(sentence.keys)):
         storage.delete(key)
 
 

@@ -63,6 +63,11 @@ class Found:
         """Whether every address was found."""
         return bool((self._table >= 0).all())
 
+    @property
+    def found(self) -> int:
+        """How many addresses were found."""
+        return int((self._table >= 0).sum())
+
     def files(self) -> dict[str, memoryview]:
         """The index files that objects were found in, by key."""
         used = np.unique(self._table[self._table >= 0])

@@ -35,6 +35,7 @@ __all__ = [
     "ObjectTable",
     "Patch",
     "address_words",
+    "assemble",
     "below",
     "checksum",
     "depth_of",
@@ -56,6 +57,8 @@ _COMPRESSED_MAGIC = b"FSVCIDZ1"
 _LEVEL = 9
 _MOST_COMPRESSED = 1 << 22
 """Tables of more bytes are left as they are, to be used as they lie in a file."""
+_LARGE = 1 << 16
+_STRIDE = 16
 _HEAD = struct.Struct("<8sIIQQ")
 _CHECKSUM_BYTES = 8
 
@@ -303,12 +306,14 @@ class ObjectTable:
         self._digests = take("u1", count * DIGEST_BYTES).reshape(count, DIGEST_BYTES)
         self._heap = view[position : position + heap]
         self._meta_starts: Words | None = None
+        self._fence: Words | None = None
 
     def part(self, keep: Flags) -> ObjectTable:
         """The same table with some of its objects only, in their order; ``data`` is that of the whole."""
         found = copy(self)
         for name in ("high", "low", "_offsets", "_lengths", "_checksums", "_pack", "_digests"):
             setattr(found, name, getattr(self, name)[keep])
+        found._fence = None
         found._meta_starts, found._meta_ends = self._starts()[keep], self._meta_ends[keep]
         return found
 
@@ -325,7 +330,7 @@ class ObjectTable:
         """The positions of addresses in the table, -1 where one is not there; of several copies the first."""
         if len(self) == 0:
             return np.full(len(high), -1, np.int64)
-        at = np.searchsorted(self.high, high)
+        at = self._first_at(high)
         at[at == len(self)] = 0
         same = np.flatnonzero(self.high[at] == high)
         hit = self.low[at[same]] == low[same]
@@ -340,6 +345,24 @@ class ObjectTable:
                     break
                 position += 1
         return found
+
+    def _first_at(self, high: Words) -> Positions:
+        """Where the first of the numbers that are not less would stand; fastest for a sorted batch.
+
+        In a large table every 16th number is looked through first, which takes little memory to walk.
+        """
+        count = len(self)
+        if count < _LARGE:
+            return np.searchsorted(self.high, high).astype(np.int64, copy=False)
+        if self._fence is None:
+            self._fence = self.high[::_STRIDE].copy()
+        at = np.maximum(np.searchsorted(self._fence, high) - 1, 0) * _STRIDE
+        step = _STRIDE // 2
+        while step:
+            at += step * (self.high[np.minimum(at + (step - 1), count - 1)] < high)
+            step //= 2
+        at += self.high[np.minimum(at, count - 1)] < high
+        return np.minimum(at, count)
 
     def copies(self, high: Words, low: Words) -> list[Entry]:
         """All objects of one address, those that stand on fewer others first."""
@@ -496,7 +519,7 @@ def write_table(entries: Iterable[Entry], *, compress: bool = False) -> bytes:
         np.array([numbers.get(e.pack, 0) for e in ordered], "<u4"),
     )
     digests = b"".join(e.digest for e in ordered)
-    return _assembled(packs, columns, digests, b"".join(entry.meta for entry in ordered), compress)
+    return assemble(packs, columns, digests, b"".join(entry.meta for entry in ordered), compress)
 
 
 def merge_tables(
@@ -547,13 +570,17 @@ def merge_tables(
     )
     names = [packs[i] for i in used]
     heap = b"" if metas.buffers()[2] is None else bytes(metas.buffers()[2])[: int(columns[5].max(initial=0))]
-    return _assembled(names, columns, digests[order].tobytes(), heap, compress)
+    return assemble(names, columns, digests[order].tobytes(), heap, compress)
 
 
-def _assembled(
+def assemble(
     packs: Sequence[str], columns: Sequence[np.ndarray[Any, Any]], digests: bytes, heap: bytes, compress: bool
 ) -> bytes:
-    """A table from its columns, as they lie in it one after the other; the last is the packs' numbers."""
+    """The bytes of a table from its columns, in the order in which they lie in it.
+
+    These are both words of the addresses, offsets, lengths, checksums, ends of the metadata in the ``heap``, and
+    numbers of ``packs``; all sorted by address.
+    """
     body = b"".join(
         [
             _HEAD.pack(MAGIC, len(packs), 0, len(columns[0]), len(heap)),
