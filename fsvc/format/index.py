@@ -362,7 +362,8 @@ class ObjectTable:
             at += step * (self.high[np.minimum(at + (step - 1), count - 1)] < high)
             step //= 2
         at += self.high[np.minimum(at, count - 1)] < high
-        return np.minimum(at, count)
+        found: Positions = np.minimum(at, count)
+        return found
 
     def copies(self, high: Words, low: Words) -> list[Entry]:
         """All objects of one address, those that stand on fewer others first."""
