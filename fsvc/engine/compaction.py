@@ -13,17 +13,21 @@ written has had time to read the others. What index files say of packs that are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from fsvc.engine.catalogue import Catalogue
 from fsvc.engine.objects import index_key, outside
 from fsvc.engine.store import PATCHES, Store
 from fsvc.errors import FsvcError
-from fsvc.format.index import ObjectTable, merge_tables, table_id
+from fsvc.format.index import ObjectTable, address_words, merge_tables, table_id
 
 __all__ = ["compact", "delete_covered", "merge"]
 
 _FILES = 8
 """So many files of about one size are merged; a size is about another one if it is less than so many times it."""
+_SMALL = 1 << 12
 _MOST_OBJECTS = 1 << 18
 """Files of more objects are left to :func:`fsvc.engine.repack.repack`: a commit should not copy them."""
 
@@ -86,13 +90,28 @@ def _covers(files: Mapping[str, ObjectTable], dead: frozenset[str]) -> dict[str,
     # Of two that say the same, the one stays that says nothing of dead packs besides.
     ranks = {key: (len(counting[key]), len(counting[key]) - len(files[key]), key) for key in files}
     ordered = sorted(files, key=lambda key: ranks[key])
-    found: dict[str, str | None] = {}
-    for i, key in enumerate(ordered):
-        if not len(counting[key]):
-            found[key] = None
-            continue
+    found: dict[str, str | None] = {key: None for key in ordered if not len(counting[key])}
+    ordered = [key for key in ordered if key not in found]
+    for i, others in _sharing([counting[key] for key in ordered]).items():
         # The greatest first: what covers that one would cover this one too, so it stays.
-        cover = next((k for k in reversed(ordered[i + 1 :]) if counting[k].covers(counting[key])), None)
+        mine = counting[ordered[i]]
+        cover = next((k for k in sorted(others, reverse=True) if counting[ordered[k]].covers(mine)), None)
         if cover is not None:
-            found[key] = cover
+            found[ordered[i]] = ordered[cover]
     return found
+
+
+def _sharing(tables: Sequence[ObjectTable]) -> dict[int, list[int]]:
+    """For each table, by its number, those after it that name its first object too."""
+    first = b"".join(table.entry(0).address for table in tables)
+    found: dict[int, list[int]] = {}
+    small = [i for i, table in enumerate(tables) if len(table) <= _SMALL]
+    catalogue = Catalogue([tables[i] for i in small])
+    for places, numbers in catalogue.find(first) if small else ():
+        for place, number in zip(places.tolist(), numbers.tolist(), strict=True):
+            found.setdefault(place, []).append(small[catalogue.table_of(number)])
+    for i, table in enumerate(tables):
+        if len(table) > _SMALL:
+            for place in np.flatnonzero(table.find(*address_words(first)) >= 0).tolist():
+                found.setdefault(place, []).append(i)
+    return {i: [other for other in others if other > i] for i, others in found.items()}

@@ -294,7 +294,8 @@ class ObjectTable:
 
         self.what = what
         self.data = memoryview(data)
-        raw = take("u1", packs * DIGEST_BYTES).tobytes()
+        self._pack_ids = take("u1", packs * DIGEST_BYTES).reshape(packs, DIGEST_BYTES)
+        raw = self._pack_ids.tobytes()
         self.packs: list[str] = [raw[i : i + DIGEST_BYTES].hex() for i in range(0, len(raw), DIGEST_BYTES)]
         self.high: Words = take("<u8", count)
         self.low: Words = take("<u8", count)
@@ -393,9 +394,8 @@ class ObjectTable:
 
     def _places(self, positions: Positions) -> np.ndarray[Any, np.dtype[np.bytes_]]:
         """Pack, offset and checksum of some objects, as values that compare as a whole."""
-        packs = np.frombuffer(bytes.fromhex("".join(self.packs)) or bytes(DIGEST_BYTES), "u1")
         rows = np.empty((len(positions), DIGEST_BYTES + 16), "u1")
-        rows[:, :DIGEST_BYTES] = packs.reshape(-1, DIGEST_BYTES)[self._pack[positions]]
+        rows[:, :DIGEST_BYTES] = self._pack_ids[self._pack[positions]]
         rows[:, DIGEST_BYTES:-8] = self._offsets[positions].astype("<u8").view("u1").reshape(-1, 8)
         rows[:, -8:] = self._checksums[positions].astype("<u8").view("u1").reshape(-1, 8)
         return rows.view(f"S{rows.shape[1]}").reshape(-1)
