@@ -30,7 +30,8 @@ __all__ = ["repack"]
     "--grace",
     type=click.FloatRange(min=0),
     metavar="HOURS",
-    help="How long old packs stay for those who read them; 24 unless told. 0 only where nobody else is at work.",
+    help="How long the packs that this run replaces stay for those who read them; 24 unless told."
+    " 0 only where nobody else is at work.",
 )
 def repack(context: Context, dry_run: bool, grace: float | None) -> int:
     """Put small packs and index files together, and free space.
