@@ -133,14 +133,14 @@ def rely(storage: Storage, keys: Collection[str], *, time: str) -> str | None:
     """
     lists = Lists(storage)
     lists.refresh()
-    for name, sentence in lists.condemned.items():
+    for name, sentence in dict(lists.condemned).items():
         if (
             name not in lists.dead
             and sentence.keys.intersection(keys)
             and 2 * _age(storage, f"{_CONDEMNED}{name}.json") >= sentence.grace
         ):
             _decide(storage, Sentence(name, frozenset(), sentence.purpose, sentence.grace, time))
-    lists.refresh()
+            lists.refresh()
     return min((key for one in lists.dead.values() for key in one.keys.intersection(keys)), default=None)
 
 

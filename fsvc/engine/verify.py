@@ -56,7 +56,7 @@ _MOST_LOOKS = 4
 class Damage:
     """One thing that is damaged or missing.
 
-    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref`` or ``repository``, and
+    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref``, ``repository`` or ``list``, and
     ``name`` the thing's own name: an id, an address, a key. ``problem`` is ``missing`` or ``damaged``;
     ``detail`` is the rest of a sentence about the thing. ``affects`` names what cannot be read, or may
     not be what it was: snapshots as ``NAME@COMMIT (refs whose newest commit holds it)``, and refs.
