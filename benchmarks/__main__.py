@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         "--commits", type=_positive, default=1_000, metavar="N", help="commits of log (1,000)"
     )
     parser.add_argument(
+        "--history", type=_positive, default=10_000, metavar="N", help="commits of a long history (10,000)"
+    )
+    parser.add_argument(
+        "--chunks", type=_positive, default=10_000_000, metavar="N", help="chunks of lookup (10,000,000)"
+    )
+    parser.add_argument(
         "--directory",
         type=Path,
         metavar="DIR",
@@ -89,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--write-readme", action="store_true", help="put the table into benchmarks/README.md")
     return parser
+
+
+_LIKE = {"commits": "1,000", "history": "10,000", "chunks": "10,000,000", "source": "large", "days": 30}
 
 
 def _workloads(given: argparse.Namespace) -> dict[str, Workload]:
@@ -110,7 +119,15 @@ def _measure(given: argparse.Namespace, workloads: dict[str, Workload]) -> tuple
     The JSON file is kept up to date, so that an interrupted run leaves what it has found.
     """
     source = given.source_gb or (4_000_000_000 if given.large else 1_000_000_000)
-    options = Options(given.runs, source, given.commits, given.days, given.columns)
+    options = Options(
+        runs=given.runs,
+        source_bytes=source,
+        commits=given.commits,
+        days=given.days,
+        columns=given.columns,
+        history=given.history,
+        chunks=given.chunks,
+    )
     chosen = list(workloads.values())
     sizes = sorted({given.rows, _LARGE_ROWS} if given.large else {given.rows})
     report = Report(environment(), ())
@@ -157,8 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.list:
         width = max(map(len, workloads))
         for workload in workloads.values():
-            title = workload.title.format(commits="1,000", source="large", days=30)
-            print(f"{workload.name:<{width}}  {title}")
+            print(f"{workload.name:<{width}}  {workload.title.format(**_LIKE)}")
         return 0
     wrong = 0
     try:

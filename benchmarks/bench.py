@@ -45,7 +45,8 @@ class WrongResult(Exception):
 class Options:
     """How to measure: runs per figure, columns of the table, days of the month, and so on.
 
-    ``source_bytes`` are those of the source larger than memory's bound, ``commits`` the ones to list.
+    ``source_bytes`` are those of the source larger than memory's bound, ``commits`` the ones to list, ``history``
+    those of a long history, ``chunks`` the stored ones of a large index.
     """
 
     runs: int = 5
@@ -53,6 +54,8 @@ class Options:
     commits: int = 1_000
     days: int = 30
     columns: int = tables.COLUMNS
+    history: int = 10_000
+    chunks: int = 10_000_000
 
 
 @dataclass(frozen=True)

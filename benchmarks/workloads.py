@@ -14,6 +14,7 @@ from typing import Any, Literal
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import fsvc
@@ -33,6 +34,7 @@ from benchmarks.bench import (
     write_plain,
 )
 from benchmarks.figures import Assurance, Figure, Pairs, Unit, flushed, interleave, timed
+from benchmarks.history import long_history, simulated_index
 
 __all__ = ["WORKLOADS", "Bench", "Options", "Workload", "WrongResult", "warm_up"]
 
@@ -545,6 +547,128 @@ def _log(bench: Bench) -> Pairs:
     return found
 
 
+def _repack(bench: Bench) -> Pairs:
+    def ours(run: int) -> float:
+        repository = _daily(bench, f"repack-{run}")
+        seconds = timed(lambda: repository.repack(grace=0))
+        if len(list(Path(repository.location).glob("packs/*"))) > 1 + bench.rows // 500_000:
+            raise WrongResult("the packs were not put together")
+        prove(repository.location, _on_day(bench, _REPACKED_DAYS))
+        rmtree(repository.location)
+        return seconds
+
+    return interleave(bench.options.runs, bench.time_plain_write, ours)
+
+
+def _bytes_repacked(bench: Bench) -> Pairs:
+    repository = _daily(bench, "repacked")
+    before = tree_bytes(Path(repository.location))
+    repository.repack(grace=0)
+    after = tree_bytes(Path(repository.location))
+    prove(repository.location, _on_day(bench, _REPACKED_DAYS))
+    rmtree(repository.location)
+    return Pairs((float(before),), (float(after),))
+
+
+_REPACKED_DAYS = 10
+
+
+def _on_day(bench: Bench, day: int) -> pa.Table:
+    """The table after so many days, on each of which a column was computed anew for 2% of the rows."""
+    at = bench.table.schema.get_field_index(tables.RECOMPUTED)
+    values = bench.table.column(at)
+    for number in range(1, day + 1):
+        chosen = pa.array(np.random.default_rng(number).random(bench.rows) < 0.02)
+        values = pc.if_else(chosen, tables.recomputed_column(bench.rows, number), values)
+    return bench.table.set_column(at, bench.table.schema.field(at), values)
+
+
+def _daily(bench: Bench, name: str) -> fsvc.Repository:
+    """A repository of a table and a few days of changes, each day a commit with a pack of its own."""
+    path = bench.new_repository(_on_day(bench, 0), name)
+    repository = fsvc.open(path)
+    for day in range(1, _REPACKED_DAYS + 1):
+        repository.commit({NAME: _on_day(bench, day)}, message=f"day {day}")
+    return repository
+
+
+def _long_history(bench: Bench) -> Path:
+    path = bench.directory / "long"
+    long_history(path, bench.options.history)
+    return path
+
+
+def _open_history(bench: Bench) -> Pairs:
+    path = _long_history(bench)
+    log = path / "refs" / "heads" / "main"
+    half = bench.options.history // 2
+
+    def resolve() -> None:
+        repository = fsvc.open(path)
+        if repository.resolve("main").versions != {NAME: bench.options.history}:
+            raise WrongResult("the branch is not where it should be")
+
+    def version() -> None:
+        if fsvc.open(path).resolve(f"v{half}", feature_set=NAME).versions != {NAME: half}:
+            raise WrongResult("a version is not what it should be")
+
+    resolve()
+    version()
+    found = interleave(
+        bench.options.runs,
+        lambda: timed(lambda: os.listdir(log)),
+        lambda _: max(timed(resolve), timed(version)),
+    )
+    rmtree(path)
+    return found
+
+
+def _open_index(bench: Bench) -> Pairs:
+    path = _long_history(bench)
+    files = list(path.glob("index/*"))
+
+    def load() -> None:
+        if sum(map(len, fsvc.open(path).store.objects.tables())) < bench.options.history:
+            raise WrongResult("the index does not name all objects")
+
+    load()
+    found = interleave(
+        bench.options.runs,
+        lambda: timed(lambda: [file.read_bytes() for file in files]),
+        lambda _: timed(load),
+    )
+    rmtree(path)
+    return found
+
+
+def _log_history(bench: Bench) -> Pairs:
+    path = _long_history(bench)
+    found = _startup(bench, ["--repo", str(path), "log"])
+    rmtree(path)
+    return found
+
+
+def _lookup(bench: Bench) -> Pairs:
+    objects = simulated_index(bench.options.chunks)
+    (table,) = objects.tables()
+    count = min(100_000, bench.options.chunks)
+    random = np.random.default_rng(11)
+    known = random.choice(len(table), count // 2, replace=False)
+    words = np.column_stack([table.high[known], table.low[known]]).astype(">u8").tobytes()
+    asked = np.frombuffer(words + random.bytes(16 * (count - len(known))), "V16")
+    addresses = asked[random.permutation(count)].tobytes()
+    high = np.frombuffer(addresses, ">u8").reshape(-1, 2)[:, 0].astype(np.uint64)
+
+    def ours() -> None:
+        found = objects.lookup(addresses)
+        if found.found != len(known):
+            raise WrongResult(f"{found.found} of {len(known)} chunks were found")
+
+    return interleave(
+        bench.options.runs, lambda: timed(lambda: np.searchsorted(table.high, high)), lambda _: timed(ours)
+    )
+
+
 # -- all of them ---------------------------------------------------------------------------------
 
 
@@ -571,6 +695,8 @@ class Workload:
         """Measure. Raises WrongResult where what comes out is not right."""
         title = self.title.format(
             commits=f"{bench.options.commits:,}",
+            history=f"{bench.options.history:,}",
+            chunks=f"{bench.options.chunks:,}",
             source=f"{bench.options.source_bytes / 1e9:g} GB",
             days=bench.options.days,
         )
@@ -823,6 +949,24 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload("merge", "merge, 1% of rows changed on each side", "s", PLAIN_WRITE, 1.0, _merge, "proven"),
         Workload(
+            "repack",
+            "repack of a first commit and ten of 2% of a column",
+            "s",
+            PLAIN_WRITE,
+            1.0,
+            _repack,
+            "checked",
+        ),
+        Workload(
+            "bytes-repacked",
+            "all bytes after that repack",
+            "B",
+            "all bytes before",
+            1.0,
+            _bytes_repacked,
+            "checked",
+        ),
+        Workload(
             "peak-memory",
             "peak memory, commit of a {source} Parquet file",
             "B",
@@ -836,6 +980,47 @@ WORKLOADS: dict[str, Workload] = {
         Workload("help", "fsvc --help", "s", "python -c pass", 0.2, _help, aim_unit="s", sized=False),
         Workload(
             "log", "fsvc log, {commits} commits", "s", "python -c pass", 0.3, _log, aim_unit="s", sized=False
+        ),
+        Workload(
+            "log-history",
+            "fsvc log, {history} commits",
+            "s",
+            "python -c pass",
+            1.5,
+            _log_history,
+            aim_unit="s",
+            sized=False,
+        ),
+        Workload(
+            "open-history",
+            "open and resolve a revision, {history} commits",
+            "s",
+            "a listing of the branch's log",
+            0.05,
+            _open_history,
+            aim_unit="s",
+            sized=False,
+        ),
+        Workload(
+            "open-index",
+            "open and read the index, {history} commits",
+            "s",
+            "reading the index files",
+            0.05,
+            _open_index,
+            "checked",
+            aim_unit="s",
+            sized=False,
+        ),
+        Workload(
+            "lookup",
+            "look 100,000 addresses up in {chunks} chunks",
+            "s",
+            "numpy's searchsorted of the same numbers",
+            0.05,
+            _lookup,
+            aim_unit="s",
+            sized=False,
         ),
     )
 }

@@ -49,7 +49,9 @@ def workloads() -> Any:
 @pytest.fixture
 def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
     return workloads.Bench(
-        tmp_path, ROWS, workloads.Options(runs=2, source_bytes=3_000_000, commits=12, days=2)
+        tmp_path,
+        ROWS,
+        workloads.Options(runs=2, source_bytes=3_000_000, commits=12, days=2, history=30, chunks=5_000),
     )
 
 
@@ -98,9 +100,15 @@ def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
         "diff-rows-region",
         "blame",
         "merge",
+        "repack",
+        "bytes-repacked",
         "peak-memory",
         "help",
         "log",
+        "log-history",
+        "open-history",
+        "open-index",
+        "lookup",
     ],
 )
 def test_a_workload_gives_a_figure_and_cleans_up(name: str, workloads: Any, bench: Any) -> None:

@@ -25,6 +25,7 @@ from blake3 import blake3
 from memory import committed
 
 import fsvc
+from fsvc.engine.condemned import Lists, Sentence
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.writing import write_snapshot
 from fsvc.errors import FsvcError
@@ -37,6 +38,7 @@ from fsvc.format.cutting import cut_parameters
 from fsvc.format.footer import LeafMeta
 from fsvc.format.rowvalues import row_hashes
 from fsvc.format.stored import stored_field, to_stored
+from fsvc.storage.memory import MemoryStorage
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "format.md"
 _BLOCK = re.compile(r"^```json golden=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -106,6 +108,7 @@ def content_of(vector: dict[str, Any]) -> tuple[pa.Field, bytes]:
         "patchmeta",
         "rowmaps",
         "patches",
+        "deletion",
         "commits",
         "refs",
         "names",
@@ -317,6 +320,20 @@ def uncompressed(data: bytes) -> bytes:
         out += before.removesuffix(size.to_bytes(4, "little")) + held
         position = start + size
     return out + data[position:]
+
+
+@pytest.mark.parametrize("vector", vectors("deletion"))
+def test_lists_of_files_to_delete(vector: dict[str, Any]) -> None:
+    sentence = Sentence(
+        "0" * 32, frozenset(vector["keys"]), vector["purpose"], vector["grace"], vector["time"]
+    )
+    assert sentence.to_bytes() == vector["bytes"].encode()
+    storage = MemoryStorage()
+    storage.put_if_absent(f"dead/{sentence.id}.json", vector["bytes"].encode())
+    lists = Lists(storage)
+    lists.refresh()
+    assert lists.dead == {sentence.id: sentence}
+    assert lists.dead_packs == {key[len("packs/") : -len(".pack")] for key in vector["keys"]}
 
 
 @pytest.mark.parametrize("vector", vectors("commits"))

@@ -189,7 +189,7 @@ class Patcher:
         low = int(np.searchsorted(self._starts, begin, "right")) - 1
         high = min(groups, max(low + 1, int(np.searchsorted(self._starts, end, "left"))))
         high = min(high, low + _MOST_BASES)
-        for columns in self._telling(arrays):
+        for columns in self._telling():
             hashes = row_hashes([arrays[i] for i in columns])
             if len(np.unique(hashes[:_EDGE_ROWS])) < min(rows, _EDGE_ROWS) // 2:
                 continue  # too many rows look alike
@@ -207,9 +207,9 @@ class Patcher:
                 return self._narrowed(source, low, high)
         return None
 
-    def _telling(self, arrays: Sequence[pa.Array]) -> list[list[int]]:
+    def _telling(self) -> list[list[int]]:
         """Sets of columns that may tell rows apart: those that cuts follow from, else all that can be hashed."""
-        every = [i for i in self._theirs if has_value_words(arrays[i].type)]
+        every = [i for i in self._theirs if has_value_words(self._fields[i].type)]
         return [
             columns
             for columns in (self._cut, every)

@@ -92,6 +92,8 @@ class NewObjects:
         wanted = []
         with self._lock:
             for i, (identity, entry) in enumerate(zip(identities, entries, strict=True)):
+                if entry is not None and entry.pack in self.objects.condemned_packs:
+                    entry = entries[i] = None  # it is to go: stored again, it stays
                 if entry is None:
                     digest = self._claimed.setdefault(identity.address, identity.digest)
                     wanted.append(digest is identity.digest)
@@ -189,7 +191,9 @@ class NewObjects:
         if not identities:
             return []
         found = self.objects.lookup(b"".join(identity.address for identity in identities))
-        return [found[i] for i in range(len(found))]
+        entries = [found[i] for i in range(len(found))]
+        leaving = self.objects.condemned_packs
+        return [None if entry is None or entry.pack in leaving else entry for entry in entries]
 
     @property
     def bytes_added(self) -> int:
