@@ -16,7 +16,7 @@ MLFLOW_BIN := $(VENV)-mlflow/bin
 QUIET := python -m pip --quiet --quiet --disable-pip-version-check --no-input
 PIP := $(BIN)/$(QUIET)
 
-.PHONY: help test test-mlflow test-oldest test-oldest-mlflow lint format demo docs bench bench-models soak clean
+.PHONY: help test test-mlflow test-oldest test-oldest-mlflow lint format demo docs bench bench-models bench-peers soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make docs    write docs/cli.md anew from the help of every command"
 	@echo "make bench   the benchmarks (BENCH_ARGS=... is passed on)"
 	@echo "make bench-models    those that need MLflow"
+	@echo "make bench-peers    the same changes in other stores, which are installed into .peers"
 	@echo "make soak    the suite in its long forms: hours, not minutes"
 	@echo "make clean   remove $(VENV) and caches"
 
@@ -72,11 +73,14 @@ bench: $(VENV)/.dev
 bench-models: $(VENV)-mlflow/.dev
 	@$(MLFLOW_BIN)/python -m benchmarks --models $(BENCH_ARGS)
 
+bench-peers: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.peers $(BENCH_ARGS)
+
 clean:
 	@for venv in $(VENV) $(VENV)-mlflow $(VENV)-oldest $(VENV)-oldest-mlflow; do \
 		if [ -e $$venv/pyvenv.cfg ]; then rm -rf $$venv; fi; \
 	done
-	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf .peers .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@$(PIP) install -e '.[dev]'

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.report import Report, environment, merged, say, text_table, write_readme
+from benchmarks.tables import COLUMNS
 from benchmarks.workloads import LARGE_ROWS, WORKLOADS, Bench, Options, Workload, WrongResult, warm_up
 
 
@@ -17,6 +18,13 @@ def _positive(text: str) -> int:
     number = int(text.replace("_", ""))
     if number < 1:
         raise argparse.ArgumentTypeError("a number above zero is wanted")
+    return number
+
+
+def _columns(text: str) -> int:
+    number = _positive(text)
+    if number < COLUMNS:
+        raise argparse.ArgumentTypeError(f"the table has {COLUMNS} columns at the least")
     return number
 
 
@@ -33,6 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--rows", type=_positive, default=1_000_000, metavar="N", help="rows of the table (1,000,000)"
+    )
+    parser.add_argument(
+        "--columns", type=_columns, default=COLUMNS, metavar="N", help=f"columns of the table ({COLUMNS})"
+    )
+    parser.add_argument(
+        "--days", type=_positive, default=30, metavar="N", help="days of the workloads of a month (30)"
     )
     parser.add_argument(
         "--large", action="store_true", help=f"measure {LARGE_ROWS:,} rows too, and a source of 4 GB"
@@ -58,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         "--commits", type=_positive, default=1_000, metavar="N", help="commits of log (1,000)"
     )
     parser.add_argument(
+        "--history", type=_positive, default=10_000, metavar="N", help="commits of a long history (10,000)"
+    )
+    parser.add_argument(
+        "--chunks", type=_positive, default=10_000_000, metavar="N", help="chunks of lookup (10,000,000)"
+    )
+    parser.add_argument(
         "--directory",
         type=Path,
         metavar="DIR",
@@ -73,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--write-readme", action="store_true", help="put the table into benchmarks/README.md")
     return parser
+
+
+_LIKE = {"commits": "1,000", "history": "10,000", "chunks": "10,000,000", "source": "large", "days": 30}
 
 
 def _workloads(given: argparse.Namespace) -> dict[str, Workload]:
@@ -94,7 +117,15 @@ def _measure(given: argparse.Namespace, workloads: dict[str, Workload]) -> tuple
     The JSON file is kept up to date, so that an interrupted run leaves what it has found.
     """
     source = given.source_gb or (4_000_000_000 if given.large else 1_000_000_000)
-    options = Options(runs=given.runs, source_bytes=source, commits=given.commits)
+    options = Options(
+        runs=given.runs,
+        source_bytes=source,
+        commits=given.commits,
+        days=given.days,
+        columns=given.columns,
+        history=given.history,
+        chunks=given.chunks,
+    )
     chosen = list(workloads.values())
     sizes = sorted({given.rows, LARGE_ROWS} if given.large else {given.rows})
     report = Report(environment(), ())
@@ -141,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.list:
         width = max(map(len, workloads))
         for workload in workloads.values():
-            print(f"{workload.name:<{width}}  {workload.title.format(commits='1,000', source='large')}")
+            print(f"{workload.name:<{width}}  {workload.title.format(**_LIKE)}")
         return 0
     wrong = 0
     try:

@@ -38,9 +38,10 @@ class Pairs:
 class Figure:
     """One line of the report.
 
-    ``rows`` is the size of the table, None where none matters. ``measured`` and ``baseline`` are medians
-    in ``unit``; ``ratio`` is the median of the ratios of pairs, ``lowest`` and ``highest`` their range.
-    ``aim`` bounds the ratio, or where ``aim_unit`` is not empty the measured value, from above.
+    ``rows`` and ``columns`` are the size of the table, no rows where none matters. ``measured`` and
+    ``baseline`` are medians in ``unit``; ``ratio`` is the median of the ratios of pairs, ``lowest`` and
+    ``highest`` their range. ``aim`` bounds the ratio, or where ``aim_unit`` is not empty the measured value,
+    from above.
     """
 
     workload: str
@@ -57,6 +58,7 @@ class Figure:
     aim: float
     aim_unit: Literal["", "s", "B"]
     assurance: Assurance
+    columns: int = 30
 
     @property
     def met(self) -> bool:
@@ -85,6 +87,7 @@ class Figure:
         aim: float,
         aim_unit: Literal["", "s", "B"],
         assurance: Assurance,
+        columns: int = 30,
     ) -> Figure:
         """Medians of measurements."""
         ratios = [ours / plain for plain, ours in zip(pairs.plain, pairs.ours, strict=True)]
@@ -103,6 +106,7 @@ class Figure:
             aim=aim,
             aim_unit=aim_unit,
             assurance=assurance,
+            columns=columns,
         )
 
 

@@ -24,8 +24,9 @@ from sklearn.linear_model import LogisticRegression
 import fsvc
 import fsvc.mlflow
 from benchmarks import tables
+from benchmarks.bench import Bench, WrongResult, write_plain
 from benchmarks.figures import Pairs, interleave, timed
-from benchmarks.workloads import Bench, Workload, WrongResult, write_plain
+from benchmarks.workloads import Workload
 
 __all__ = ["MODEL_WORKLOADS"]
 

@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, Unit
+from benchmarks.tables import COLUMNS
 
-__all__ = ["README", "Report", "environment", "merged", "say", "text_table", "write_readme"]
+__all__ = [
+    "README",
+    "Report",
+    "amount",
+    "environment",
+    "merged",
+    "put_between",
+    "say",
+    "text_table",
+    "write_readme",
+]
 
 README = Path(__file__).with_name("README.md")
 BEGIN = "<!-- measured: begin -->"
@@ -69,9 +80,9 @@ def merged(reports: Sequence[Report]) -> Report:
     for report in reports[1:]:
         if report.environment != reports[0].environment:
             raise ValueError("these reports come from different environments and make no table together")
-    figures: dict[tuple[str, int | None], Figure] = {}
+    figures: dict[tuple[str, int | None, int], Figure] = {}
     for report in reports:
-        figures.update({(figure.workload, figure.rows): figure for figure in report.figures})
+        figures.update({(figure.workload, figure.rows, figure.columns): figure for figure in report.figures})
     return replace(reports[0], figures=tuple(figures.values()))
 
 
@@ -85,12 +96,19 @@ def amount(value: float, unit: Unit) -> str:
     return f"{value:.0f} B"
 
 
+def _size(figure: Figure) -> str:
+    """The rows of a table, and its columns where these are not the usual ones."""
+    if figure.rows is None:
+        return ""
+    return f"{figure.rows:,}" + (f" x {figure.columns}" if figure.columns != COLUMNS else "")
+
+
 def _row(figure: Figure) -> tuple[str, ...]:
     aim = amount(figure.aim, figure.aim_unit) if figure.aim_unit else f"{figure.aim:g}"
     spread = f"{figure.lowest:.3f} to {figure.highest:.3f}" if figure.runs > 1 else ""
     return (
         figure.title,
-        f"{figure.rows:,}" if figure.rows is not None else "",
+        _size(figure),
         amount(figure.measured, figure.unit),
         amount(figure.baseline, figure.unit),
         f"{figure.ratio:.3f}",
@@ -130,16 +148,21 @@ def markdown(report: Report) -> str:
 
 
 def write_readme(report: Report, path: Path = README) -> None:
-    """Put the table into the README, between its two marks; all else stays as it is.
+    """Put the table into the README, between its two marks. Raises ValueError as :func:`put_between` does."""
+    put_between(markdown(report), BEGIN, END, path)
+
+
+def put_between(text: str, begin: str, end: str, path: Path = README) -> None:
+    """Put a text into the README between two marks; all else stays as it is.
 
     Raises ValueError where the marks are not there, once each and in order.
     """
-    text = path.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{path.name} has to hold {BEGIN} and then {END}, once each")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n{markdown(report)}\n{END}{after}", encoding="utf-8")
+    whole = path.read_text(encoding="utf-8")
+    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
+        raise ValueError(f"{path.name} has to hold {begin} and then {end}, once each")
+    before, _, rest = whole.partition(begin)
+    after = rest.partition(end)[2]
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def say(text: str) -> None:

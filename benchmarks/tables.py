@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 __all__ = [
     "ADDED",
     "BLOCK_ROWS",
+    "COLUMNS",
     "EDITED",
     "KEY",
     "RECOMPUTED",
@@ -208,9 +209,26 @@ _COLUMNS = (
 _ADDED = _Column(ADDED, pa.float64(), _money(90.0, 0.95))
 
 
-def schema() -> pa.Schema:
+COLUMNS = len(_COLUMNS)
+"""How many columns the table has unless told."""
+
+
+def _plan(columns: int) -> list[tuple[str, _Column, int]]:
+    """The name, kind and variant of so many columns.
+
+    Past the table's own all but the key come again, with other values.
+    """
+    plan = [(column.name, column, 0) for column in _COLUMNS[:columns]]
+    for number in range(columns - len(_COLUMNS)):
+        turn, place = divmod(number, len(_COLUMNS) - 1)
+        column = _COLUMNS[1 + place]
+        plan.append((f"{column.name}_{turn + 2}", column, turn + 100))
+    return plan
+
+
+def schema(columns: int = COLUMNS) -> pa.Schema:
     """The Arrow schema of the table."""
-    return pa.schema([pa.field(column.name, column.type) for column in _COLUMNS])
+    return pa.schema([pa.field(name, column.type) for name, column, _ in _plan(columns)])
 
 
 def _values(column: _Column, block: int, variant: int = 0) -> pa.Array:
@@ -229,20 +247,21 @@ def _values(column: _Column, block: int, variant: int = 0) -> pa.Array:
     return values
 
 
-def blocks(rows: int, start: int = 0) -> Iterator[pa.RecordBatch]:
+def blocks(rows: int, start: int = 0, columns: int = COLUMNS) -> Iterator[pa.RecordBatch]:
     """Rows ``start`` to ``start + rows`` of the table without end, in batches of BLOCK_ROWS or less."""
     position, stop = start, start + rows
     while position < stop:
         block, skip = divmod(position, BLOCK_ROWS)
         taken = min(BLOCK_ROWS - skip, stop - position)
-        whole = pa.RecordBatch.from_arrays([_values(column, block) for column in _COLUMNS], schema=schema())
+        arrays = [_values(column, block, variant) for _, column, variant in _plan(columns)]
+        whole = pa.RecordBatch.from_arrays(arrays, schema=schema(columns))
         yield whole.slice(skip, taken)
         position += taken
 
 
-def make_table(rows: int, start: int = 0) -> pa.Table:
+def make_table(rows: int, start: int = 0, columns: int = COLUMNS) -> pa.Table:
     """Rows ``start`` to ``start + rows`` in memory, one chunk per column."""
-    return pa.Table.from_batches(blocks(rows, start), schema()).combine_chunks()
+    return pa.Table.from_batches(blocks(rows, start, columns), schema(columns)).combine_chunks()
 
 
 def _whole_column(column: _Column, rows: int, variant: int) -> pa.Array:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal
@@ -15,128 +14,32 @@ from typing import Any, Literal
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import fsvc
-from benchmarks import tables
+from benchmarks import edits, tables
+from benchmarks.bench import (
+    NAME,
+    PLAIN_BYTES,
+    PLAIN_JOIN,
+    PLAIN_READ,
+    PLAIN_WRITE,
+    Bench,
+    Options,
+    WrongResult,
+    prove,
+    tree_bytes,
+    warm_up,
+    write_plain,
+)
 from benchmarks.figures import Assurance, Figure, Pairs, Unit, flushed, interleave, timed
+from benchmarks.history import long_history, simulated_index
 
 __all__ = ["LARGE_ROWS", "WORKLOADS", "Bench", "Options", "Workload", "WrongResult", "warm_up"]
 
 LARGE_ROWS = 10_000_000
 """How many rows a large table has."""
-
-_NAME = "customers"
-_PLAIN_WRITE = "write of the table as Parquet"
-_PLAIN_READ = "read of the Parquet file"
-_PLAIN_JOIN = "DuckDB's full outer join of two Parquet files"
-_PLAIN_BYTES = "the table as a Parquet file"
-
-
-class WrongResult(Exception):
-    """A workload did not give what it has to give, so that its figure would mean nothing."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to measure: runs per figure, bytes of the source larger than memory's bound, commits to list."""
-
-    runs: int = 5
-    source_bytes: int = 1_000_000_000
-    commits: int = 1_000
-
-
-class Bench:
-    """A table of one size, its plain Parquet file, and a repository it is committed to; made on demand.
-
-    Everything lies below ``directory``, which has to be there and empty.
-    """
-
-    def __init__(self, directory: Path, rows: int, options: Options) -> None:
-        self.directory = directory
-        self.rows = rows
-        self.options = options
-
-    @cached_property
-    def table(self) -> pa.Table:
-        """The table in memory."""
-        return tables.make_table(self.rows)
-
-    @cached_property
-    def plain_file(self) -> Path:
-        """The table as a zstd Parquet file."""
-        path = self.directory / "plain.parquet"
-        write_plain(self.table, path)
-        flushed(path)
-        return path
-
-    @cached_property
-    def committed(self) -> str:
-        """Where the repository is whose default branch holds the table."""
-        path = self.directory / "committed"
-        fsvc.init(path).commit({_NAME: self.table}, key=tables.KEY, message="first")
-        return str(path)
-
-    def new_repository(self, table: pa.Table, name: str) -> Path:
-        """A repository of its own that holds a table."""
-        path = self.directory / name
-        if path.exists():
-            rmtree(path)
-        fsvc.init(path).commit({_NAME: table}, key=tables.KEY, message="first")
-        return path
-
-    def time_plain_write(self) -> float:
-        """Seconds of writing the table with pyarrow, as anybody would; nothing is synced in that time."""
-        path = self.directory / "written.parquet"
-        seconds = timed(lambda: write_plain(self.table, path))
-        flushed(path)
-        path.unlink()
-        return seconds
-
-    def time_plain_read(self) -> float:
-        """Seconds of reading the plain file into memory with pyarrow."""
-        path = self.plain_file
-        return timed(lambda: pq.read_table(path))
-
-    def with_column_added(self, variant: int) -> pa.Table:
-        """The table with one column more."""
-        return self.table.append_column(tables.ADDED, tables.added_column(self.rows, variant))
-
-    def with_column_recomputed(self, variant: int) -> pa.Table:
-        """The table with other values in one column."""
-        at = self.table.schema.get_field_index(tables.RECOMPUTED)
-        values = tables.recomputed_column(self.rows, variant)
-        return self.table.set_column(at, self.table.schema.field(at), values)
-
-    @property
-    def appended_rows(self) -> int:
-        """One per cent of the rows."""
-        return max(1, self.rows // 100)
-
-
-def write_plain(table: pa.Table, path: Path) -> None:
-    """The baseline: pyarrow's writer, zstd, everything else as it comes."""
-    pq.write_table(table, path, compression="zstd")
-
-
-def tree_bytes(directory: Path) -> int:
-    """The sizes of all files below a directory, summed."""
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def warm_up(directory: Path) -> None:
-    """Do a little of everything once, so that no workload pays for imports and thread pools."""
-    bench = Bench(directory, 20_000, Options(runs=1))
-    bench.time_plain_write()
-    bench.time_plain_read()
-    fsvc.open(bench.committed).snapshot(_NAME).to_arrow()
-    fsvc.open(bench.committed).snapshot(_NAME).write_parquet(directory / "warm.parquet")
-
-
-def _prove(location: str | Path, table: pa.Table, branch: str | None = None) -> None:
-    """Restore what was committed, which proves every digest, and compare it with what was handed over."""
-    if not fsvc.open(location, branch=branch).snapshot(_NAME).to_arrow().equals(table):
-        raise WrongResult(f"what {location} gives back is not what was committed")
 
 
 # -- time ----------------------------------------------------------------------------------------
@@ -149,10 +52,10 @@ def _first_commit(bench: Bench) -> Pairs:
         if path.exists():
             rmtree(path)
         repository = fsvc.init(path)
-        return timed(lambda: repository.commit({_NAME: bench.table}, key=tables.KEY, message="first"))
+        return timed(lambda: repository.commit({NAME: bench.table}, key=tables.KEY, message="first"))
 
     found = interleave(bench.options.runs, bench.time_plain_write, ours)
-    _prove(path, bench.table)
+    prove(path, bench.table)
     rmtree(path)
     return found
 
@@ -161,7 +64,7 @@ def _unchanged(bench: Bench) -> Pairs:
     location = bench.committed
 
     def commit() -> None:
-        if fsvc.open(location).commit({_NAME: bench.table}, message="again").created:
+        if fsvc.open(location).commit({NAME: bench.table}, message="again").created:
             raise WrongResult("committing unchanged data made a commit")
 
     return interleave(bench.options.runs, bench.time_plain_write, lambda _: timed(commit))
@@ -178,13 +81,13 @@ def _commit_edited(bench: Bench, what: str, edit: Callable[[int], pa.Table]) -> 
         repository.branch(branch, "main")
 
         def commit() -> None:
-            fsvc.open(location, branch=branch).commit({_NAME: table}, message=what)
+            fsvc.open(location, branch=branch).commit({NAME: table}, message=what)
 
         return timed(commit)
 
     found = interleave(bench.options.runs, bench.time_plain_write, ours)
     last = bench.options.runs
-    _prove(location, edit(last), f"{what}-{last - 1}")
+    prove(location, edit(last), f"{what}-{last - 1}")
     return found
 
 
@@ -196,13 +99,130 @@ def _recompute_column(bench: Bench) -> Pairs:
     return _commit_edited(bench, "recomputed", bench.with_column_recomputed)
 
 
+def _commit(edit: Callable[[Bench, int], pa.Table]) -> Callable[[Bench], Pairs]:
+    """The time of commits of an edited table."""
+    return lambda bench: _commit_edited(bench, edit.__name__, lambda run: edit(bench, run))
+
+
+def _appended(bench: Bench, run: int) -> pa.Table:
+    # Other rows each time: one less.
+    rows = tables.make_table(max(1, bench.appended_rows - run), bench.rows, columns=bench.options.columns)
+    return pa.concat_tables([bench.table, rows])
+
+
+def _updated(bench: Bench, run: int) -> pa.Table:
+    return tables.edited(bench.table, _chosen(bench.rows, 0.05, run), run)
+
+
+def _region(bench: Bench, run: int) -> pa.Table:
+    return edits.with_region(bench.table, run)
+
+
+def _deleted(bench: Bench, run: int) -> pa.Table:
+    return edits.with_deleted(bench.table, 0.01, run)
+
+
+def _inserted(bench: Bench, run: int) -> pa.Table:
+    return edits.with_inserted(bench.table, 0.001, run)
+
+
+def _shuffled(bench: Bench, run: int) -> pa.Table:
+    return edits.shuffled(bench.table, run)
+
+
+def _without_column(bench: Bench, run: int) -> pa.Table:
+    names = [name for name in bench.table.column_names if name != tables.KEY]
+    return bench.table.drop_columns([names[run % len(names)]])
+
+
+def _day(bench: Bench) -> Pairs:
+    return Pairs(bench.month.plain, bench.month.ours)
+
+
+def _restore_day(bench: Bench) -> Pairs:
+    month = bench.month
+
+    def ours() -> pa.Table:
+        return fsvc.open(month.location).snapshot(month.address).to_arrow()
+
+    if not ours().equals(month.table):
+        raise WrongResult(f"{month.address} is not what was committed")
+    return interleave(bench.options.runs, lambda: bench.time_plain_read(month.file), lambda _: timed(ours))
+
+
+def _checkout_day(bench: Bench) -> Pairs:
+    month = bench.month
+    path = bench.directory / "checkout.parquet"
+
+    def ours(_: int) -> float:
+        path.unlink(missing_ok=True)
+        rmtree(Path(month.location) / ".cache", ignore_errors=True)
+        seconds = timed(lambda: fsvc.open(month.location).snapshot(month.address).write_parquet(path))
+        flushed(path)
+        return seconds
+
+    found = interleave(bench.options.runs, lambda: bench.time_plain_write(month.table), ours)
+    if fsvc.identify(path, key=tables.KEY).id != fsvc.open(month.location).snapshot(month.address).id:
+        raise WrongResult("the checked-out file does not hold the table")
+    path.unlink()
+    return found
+
+
+# -- queries -------------------------------------------------------------------------------------
+
+_COUNT = "select count(*), round(sum(balance), 2) from {table} where spend_30d > 100"
+_GROUPS = "select country, round(avg(balance), 4), max(points) from {table} group by 1 order by 1"
+
+
+def _keys(bench: Bench) -> str:
+    """A query for a hundred rows by key."""
+    keys = bench.table[tables.KEY].to_numpy()[:: max(1, bench.rows // 100)]
+    return f"select * from {{table}} where {tables.KEY} in ({', '.join(map(str, keys))}) order by 1"
+
+
+def _query(
+    query: str | Callable[[Bench], str], *, day: bool = False, again: bool = False
+) -> Callable[[Bench], Pairs]:
+    """A query of DuckDB over a snapshot beside the same over a Parquet file of the same table.
+
+    ``day`` is the one in the middle of the month; ``again`` finds in the cache what an earlier query thawed.
+    """
+
+    def measure(bench: Bench) -> Pairs:
+        text = query if isinstance(query, str) else query(bench)
+        location, address, file = (
+            (bench.month.location, bench.month.address, bench.month.file)
+            if day
+            else (bench.committed, f"{NAME}@v1", bench.plain_file)
+        )
+        plain_text = text.format(table=f"read_parquet('{file}')")
+        with duckdb.connect() as connection:
+            wanted = connection.sql(plain_text).fetchall()
+
+            def ours() -> None:
+                if fsvc.open(location).sql(text.format(table=address)).fetchall() != wanted:
+                    raise WrongResult(f"{address} answers otherwise than the Parquet file")
+
+            def time_ours(_: int) -> float:
+                if not again:
+                    rmtree(Path(location) / ".cache", ignore_errors=True)
+                return timed(ours)
+
+            ours()
+            return interleave(
+                bench.options.runs, lambda: timed(lambda: connection.sql(plain_text).fetchall()), time_ours
+            )
+
+    return measure
+
+
 def _restore(bench: Bench) -> Pairs:
     location = bench.committed
-    _prove(location, bench.table)
+    prove(location, bench.table)
     return interleave(
         bench.options.runs,
         bench.time_plain_read,
-        lambda _: timed(lambda: fsvc.open(location).snapshot(f"{_NAME}@main").to_arrow()),
+        lambda _: timed(lambda: fsvc.open(location).snapshot(f"{NAME}@main").to_arrow()),
     )
 
 
@@ -212,12 +232,12 @@ def _checkout(bench: Bench) -> Pairs:
 
     def ours(_: int) -> float:
         path.unlink(missing_ok=True)
-        seconds = timed(lambda: fsvc.open(location).snapshot(f"{_NAME}@main").write_parquet(path))
+        seconds = timed(lambda: fsvc.open(location).snapshot(f"{NAME}@main").write_parquet(path))
         flushed(path)
         return seconds
 
     found = interleave(bench.options.runs, bench.time_plain_write, ours)
-    if fsvc.identify(path, key=tables.KEY).id != fsvc.open(location).snapshot(f"{_NAME}@main").id:
+    if fsvc.identify(path, key=tables.KEY).id != fsvc.open(location).snapshot(f"{NAME}@main").id:
         raise WrongResult("the checked-out file does not hold the table")
     path.unlink()
     return found
@@ -228,7 +248,7 @@ def _checkout(bench: Bench) -> Pairs:
 
 def _stored_bytes(bench: Bench) -> Pairs:
     path = bench.new_repository(bench.table, "stored")
-    _prove(path, bench.table)
+    prove(path, bench.table)
     stored = tree_bytes(path)
     rmtree(path)
     return Pairs((bench.plain_file.stat().st_size,), (stored,))
@@ -238,9 +258,9 @@ def _new_bytes(bench: Bench, before: pa.Table, after: pa.Table, own: pa.Table | 
     """What a second commit adds to a repository, files of every kind; ``own`` is what is new in it."""
     path = bench.new_repository(before, "grown")
     was = tree_bytes(path)
-    fsvc.open(path).commit({_NAME: after}, message="second")
+    fsvc.open(path).commit({NAME: after}, message="second")
     added = tree_bytes(path) - was
-    _prove(path, after)
+    prove(path, after)
     rmtree(path)
     if own is None:
         return Pairs((bench.plain_file.stat().st_size,), (added,))
@@ -265,8 +285,17 @@ def _bytes_dropped(bench: Bench) -> Pairs:
     return _new_bytes(bench, bench.table, bench.table.drop_columns([tables.RECOMPUTED]), None)
 
 
+def _bytes(edit: Callable[[Bench, int], pa.Table]) -> Callable[[Bench], Pairs]:
+    """What the commit of an edited table adds."""
+    return lambda bench: _new_bytes(bench, bench.table, edit(bench, 1), None)
+
+
+def _bytes_month(bench: Bench) -> Pairs:
+    return Pairs((bench.plain_file.stat().st_size,), (bench.month.added,))
+
+
 def _bytes_appended(bench: Bench) -> Pairs:
-    rows = tables.make_table(bench.appended_rows, bench.rows)
+    rows = tables.make_table(bench.appended_rows, bench.rows, columns=bench.options.columns)
     after = pa.concat_tables([bench.table, rows])
     return _new_bytes(bench, bench.table, after, rows)
 
@@ -284,7 +313,7 @@ def _two_versions(bench: Bench, name: str, rows: Sequence[Any]) -> tuple[str, Pa
     """A repository with the table and an edited one as versions 1 and 2, and the edited one as a file."""
     edited = tables.edited(bench.table, rows)
     repository = bench.new_repository(bench.table, name)
-    fsvc.open(repository).commit({_NAME: edited}, message="edited")
+    fsvc.open(repository).commit({NAME: edited}, message="edited")
     other = bench.directory / f"{name}.parquet"
     write_plain(edited, other)
     flushed(other)
@@ -316,7 +345,7 @@ def _diff(bench: Bench, name: str, rows: Sequence[Any], *, listed: bool) -> Pair
             raise WrongResult(f"the join found {found.num_rows} changed rows, not {changed}")
 
     def ours() -> None:
-        diff = fsvc.open(location).diff(f"{_NAME}@v1", f"{_NAME}@v2")
+        diff = fsvc.open(location).diff(f"{NAME}@v1", f"{NAME}@v2")
         count = diff.rows().num_rows if listed else diff.stat().changed
         if count != changed:
             raise WrongResult(f"the diff found {count} changed rows, not {changed}")
@@ -332,8 +361,8 @@ def _drift(bench: Bench) -> Pairs:
     """The drift of all columns to as many other rows of the same kind, beside a read of both plain files."""
     repository = bench.new_repository(bench.table, "drift")
     other = bench.directory / "other.parquet"
-    later = tables.make_table(bench.rows, bench.rows)
-    fsvc.open(repository).commit({_NAME: later}, message="later")
+    later = tables.make_table(bench.rows, bench.rows, columns=bench.options.columns)
+    fsvc.open(repository).commit({NAME: later}, message="later")
     write_plain(later, other)
     flushed(other)
     del later
@@ -344,7 +373,7 @@ def _drift(bench: Bench) -> Pairs:
                 pq.read_table(path, columns=[name])
 
     def ours() -> None:
-        report = fsvc.open(repository).drift(f"{_NAME}@v1", f"{_NAME}@v2")
+        report = fsvc.open(repository).drift(f"{NAME}@v1", f"{NAME}@v2")
         if report.drifted or len(report.columns) != len(bench.table.column_names) - 1:
             raise WrongResult("rows of the same kind are said to have drifted")
         if any(sum(column.bins.after) != bench.rows for column in report.columns if column.bins is not None):
@@ -374,11 +403,11 @@ def _blame(bench: Bench) -> Pairs:
     for number in range(29):
         rows = [np.append(chosen, row) for chosen in _chosen(bench.rows, 0.01, number + 10)]
         table = tables.edited(table, rows, number + 1)
-        repository.commit({_NAME: table}, message=f"{number}")
+        repository.commit({NAME: table}, message=f"{number}")
     key = table[tables.KEY][row].as_py()
 
     def ours() -> None:
-        found = len(fsvc.open(path).blame(_NAME, key).versions())
+        found = len(fsvc.open(path).blame(NAME, key).versions())
         if found != 30:
             raise WrongResult(f"the row has {found} versions, not 30")
 
@@ -397,14 +426,14 @@ def _merge(bench: Bench) -> Pairs:
         for side, half in zip(("ours", "theirs"), halves, strict=True):
             repository.branch(f"{side}-{run}", "main")
             data = tables.edited(bench.table, half, run + 1)
-            repository.commit({_NAME: data}, branch=f"{side}-{run}", message=side)
+            repository.commit({NAME: data}, branch=f"{side}-{run}", message=side)
 
     def ours(run: int) -> float:
         return timed(lambda: fsvc.open(path, branch=f"ours-{run}").merge(f"theirs-{run}"))
 
     found = interleave(bench.options.runs, bench.time_plain_write, ours)
     last = bench.options.runs - 1
-    _prove(path, tables.edited(bench.table, rows, last + 1), f"ours-{last}")
+    prove(path, tables.edited(bench.table, rows, last + 1), f"ours-{last}")
     rmtree(path)
     return found
 
@@ -474,7 +503,7 @@ def _peak_memory(bench: Bench) -> Pairs:
     try:
         plain = int(_python(_COPY_SOURCE, str(source), str(copy)))
         copy.unlink()
-        ours = int(_python(_COMMIT_SOURCE, str(location), str(source), tables.KEY, _NAME))
+        ours = int(_python(_COMMIT_SOURCE, str(location), str(source), tables.KEY, NAME))
         _prove_stream(location, source, rows)
     finally:
         for path in (source, copy):
@@ -486,7 +515,7 @@ def _peak_memory(bench: Bench) -> Pairs:
 
 def _prove_stream(location: Path, source: Path, rows: int) -> None:
     """Restore batch by batch, which proves every digest, and compare with the file it came from."""
-    snapshot = fsvc.open(location).snapshot(_NAME)
+    snapshot = fsvc.open(location).snapshot(NAME)
     if snapshot.num_rows != rows:
         raise WrongResult(f"{rows} rows were committed, and {snapshot.num_rows} are there")
     schema = snapshot.schema
@@ -549,6 +578,128 @@ def _log(bench: Bench) -> Pairs:
     return found
 
 
+def _repack(bench: Bench) -> Pairs:
+    def ours(run: int) -> float:
+        repository = _daily(bench, f"repack-{run}")
+        seconds = timed(lambda: repository.repack(grace=0))
+        if len(list(Path(repository.location).glob("packs/*"))) > 1 + bench.rows // 500_000:
+            raise WrongResult("the packs were not put together")
+        prove(repository.location, _on_day(bench, _REPACKED_DAYS))
+        rmtree(repository.location)
+        return seconds
+
+    return interleave(bench.options.runs, bench.time_plain_write, ours)
+
+
+def _bytes_repacked(bench: Bench) -> Pairs:
+    repository = _daily(bench, "repacked")
+    before = tree_bytes(Path(repository.location))
+    repository.repack(grace=0)
+    after = tree_bytes(Path(repository.location))
+    prove(repository.location, _on_day(bench, _REPACKED_DAYS))
+    rmtree(repository.location)
+    return Pairs((float(before),), (float(after),))
+
+
+_REPACKED_DAYS = 10
+
+
+def _on_day(bench: Bench, day: int) -> pa.Table:
+    """The table after so many days, on each of which a column was computed anew for 2% of the rows."""
+    at = bench.table.schema.get_field_index(tables.RECOMPUTED)
+    values = bench.table.column(at)
+    for number in range(1, day + 1):
+        chosen = pa.array(np.random.default_rng(number).random(bench.rows) < 0.02)
+        values = pc.if_else(chosen, tables.recomputed_column(bench.rows, number), values)
+    return bench.table.set_column(at, bench.table.schema.field(at), values)
+
+
+def _daily(bench: Bench, name: str) -> fsvc.Repository:
+    """A repository of a table and a few days of changes, each day a commit with a pack of its own."""
+    path = bench.new_repository(_on_day(bench, 0), name)
+    repository = fsvc.open(path)
+    for day in range(1, _REPACKED_DAYS + 1):
+        repository.commit({NAME: _on_day(bench, day)}, message=f"day {day}")
+    return repository
+
+
+def _long_history(bench: Bench) -> Path:
+    path = bench.directory / "long"
+    long_history(path, bench.options.history)
+    return path
+
+
+def _open_history(bench: Bench) -> Pairs:
+    path = _long_history(bench)
+    log = path / "refs" / "heads" / "main"
+    half = bench.options.history // 2
+
+    def resolve() -> None:
+        repository = fsvc.open(path)
+        if repository.resolve("main").versions != {NAME: bench.options.history}:
+            raise WrongResult("the branch is not where it should be")
+
+    def version() -> None:
+        if fsvc.open(path).resolve(f"v{half}", feature_set=NAME).versions != {NAME: half}:
+            raise WrongResult("a version is not what it should be")
+
+    resolve()
+    version()
+    found = interleave(
+        bench.options.runs,
+        lambda: timed(lambda: os.listdir(log)),
+        lambda _: max(timed(resolve), timed(version)),
+    )
+    rmtree(path)
+    return found
+
+
+def _open_index(bench: Bench) -> Pairs:
+    path = _long_history(bench)
+    files = list(path.glob("index/*"))
+
+    def load() -> None:
+        if sum(map(len, fsvc.open(path).store.objects.tables())) < bench.options.history:
+            raise WrongResult("the index does not name all objects")
+
+    load()
+    found = interleave(
+        bench.options.runs,
+        lambda: timed(lambda: [file.read_bytes() for file in files]),
+        lambda _: timed(load),
+    )
+    rmtree(path)
+    return found
+
+
+def _log_history(bench: Bench) -> Pairs:
+    path = _long_history(bench)
+    found = _startup(bench, ["--repo", str(path), "log"])
+    rmtree(path)
+    return found
+
+
+def _lookup(bench: Bench) -> Pairs:
+    objects = simulated_index(bench.options.chunks)
+    (table,) = objects.tables()
+    count = min(100_000, bench.options.chunks)
+    random = np.random.default_rng(11)
+    known = random.choice(len(table), count // 2, replace=False)
+    words = np.column_stack([table.high[known], table.low[known]]).astype(">u8").tobytes()
+    asked = np.frombuffer(words + random.bytes(16 * (count - len(known))), "V16")
+    addresses = asked[random.permutation(count)].tobytes()
+    high = np.frombuffer(addresses, ">u8").reshape(-1, 2)[:, 0].astype(np.uint64)
+
+    def ours() -> None:
+        found = objects.lookup(addresses)
+        if found.found != len(known):
+            raise WrongResult(f"{found.found} of {len(known)} chunks were found")
+
+    return interleave(
+        bench.options.runs, lambda: timed(lambda: np.searchsorted(table.high, high)), lambda _: timed(ours)
+    )
+
+
 # -- all of them ---------------------------------------------------------------------------------
 
 
@@ -575,13 +726,18 @@ class Workload:
     def run(self, bench: Bench) -> Figure:
         """Measure. Raises WrongResult where what comes out is not right."""
         title = self.title.format(
-            commits=f"{bench.options.commits:,}", source=f"{bench.options.source_bytes / 1e9:g} GB"
+            commits=f"{bench.options.commits:,}",
+            history=f"{bench.options.history:,}",
+            chunks=f"{bench.options.chunks:,}",
+            source=f"{bench.options.source_bytes / 1e9:g} GB",
+            days=bench.options.days,
         )
         return Figure.of(
             self.measure(bench),
             workload=self.name,
             title=title,
             rows=bench.rows if self.sized else None,
+            columns=bench.options.columns,
             unit=self.unit,
             against=self.against,
             aim=self.aim if self.large_aim is None or bench.rows < LARGE_ROWS else self.large_aim,
@@ -590,25 +746,110 @@ class Workload:
         )
 
 
+_QUERIES: tuple[tuple[str, str, str | Callable[[Bench], str], float], ...] = (
+    ("count", "count with a filter", _COUNT, 1.0),
+    ("groups", "group by", _GROUPS, 1.0),
+    ("keys", "100 rows by key", _keys, 0.5),
+)
+_PLAIN_QUERY = "the same over the Parquet file"
+
+
+def _queries() -> list[Workload]:
+    """Each query over the first version, and over a version of the month at the first touch and again."""
+    found = []
+    for name, title, query, aim in _QUERIES:
+        found.append(
+            Workload(f"query-{name}", f"SQL, {title}", "s", _PLAIN_QUERY, aim, _query(query), "checked")
+        )
+        for again, word, bound in ((False, "first touch", 2.5), (True, "again", 1.1)):
+            found.append(
+                Workload(
+                    f"query-{name}-day{'-again' if again else ''}",
+                    f"SQL, {title}, middle of the {{days}} days, {word}",
+                    "s",
+                    _PLAIN_QUERY,
+                    bound,
+                    _query(query, day=True, again=again),
+                    "checked",
+                )
+            )
+    return found
+
+
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
-        Workload("first-commit", "first commit", "s", _PLAIN_WRITE, 1.0, _first_commit, "proven"),
-        Workload("unchanged", "commit of unchanged data", "s", _PLAIN_WRITE, 0.12, _unchanged, "proven"),
-        Workload("add-column", "commit, one column added", "s", _PLAIN_WRITE, 0.18, _add_column, "proven"),
+        Workload("first-commit", "first commit", "s", PLAIN_WRITE, 1.0, _first_commit, "proven"),
+        Workload("unchanged", "commit of unchanged data", "s", PLAIN_WRITE, 0.12, _unchanged, "proven"),
+        Workload("add-column", "commit, one column added", "s", PLAIN_WRITE, 0.18, _add_column, "proven"),
         Workload(
             "recompute-column",
             "commit, one column recomputed",
             "s",
-            _PLAIN_WRITE,
+            PLAIN_WRITE,
             0.18,
             _recompute_column,
             "proven",
         ),
-        Workload("restore", "restore to Arrow", "s", _PLAIN_READ, 1.2, _restore, "proven"),
-        Workload("checkout", "checkout to Parquet", "s", _PLAIN_WRITE, 0.15, _checkout, "checked"),
         Workload(
-            "stored-bytes", "stored by the first commit", "B", _PLAIN_BYTES, 1.08, _stored_bytes, "proven"
+            "append", "commit, 1% of rows appended", "s", PLAIN_WRITE, 0.15, _commit(_appended), "proven"
+        ),
+        Workload(
+            "update",
+            "commit, 5% random updates in 3 columns",
+            "s",
+            PLAIN_WRITE,
+            0.2,
+            _commit(_updated),
+            "proven",
+        ),
+        Workload(
+            "update-region",
+            "commit, a contiguous 1% updated in all columns",
+            "s",
+            PLAIN_WRITE,
+            0.2,
+            _commit(_region),
+            "proven",
+        ),
+        Workload("delete", "commit, 1% of rows deleted", "s", PLAIN_WRITE, 1.0, _commit(_deleted), "proven"),
+        Workload(
+            "insert", "commit, 0.1% of rows inserted", "s", PLAIN_WRITE, 1.0, _commit(_inserted), "proven"
+        ),
+        Workload("shuffle", "commit, all rows shuffled", "s", PLAIN_WRITE, 1.5, _commit(_shuffled), "proven"),
+        Workload(
+            "drop-column",
+            "commit, one column dropped",
+            "s",
+            PLAIN_WRITE,
+            0.12,
+            _commit(_without_column),
+            "proven",
+        ),
+        Workload("day", "commit, one of {days} days", "s", PLAIN_WRITE, 0.2, _day, "proven"),
+        Workload("restore", "restore to Arrow", "s", PLAIN_READ, 1.2, _restore, "proven"),
+        Workload(
+            "restore-day",
+            "restore to Arrow, middle of the {days} days",
+            "s",
+            PLAIN_READ,
+            1.6,
+            _restore_day,
+            "proven",
+        ),
+        Workload("checkout", "checkout to Parquet", "s", PLAIN_WRITE, 0.12, _checkout, "checked"),
+        Workload(
+            "checkout-day",
+            "checkout to Parquet, middle of the {days} days",
+            "s",
+            PLAIN_WRITE,
+            0.5,
+            _checkout_day,
+            "checked",
+        ),
+        *_queries(),
+        Workload(
+            "stored-bytes", "stored by the first commit", "B", PLAIN_BYTES, 1.08, _stored_bytes, "proven"
         ),
         Workload(
             "bytes-added",
@@ -632,7 +873,7 @@ WORKLOADS: dict[str, Workload] = {
             "bytes-dropped",
             "new bytes, one column dropped",
             "B",
-            _PLAIN_BYTES,
+            PLAIN_BYTES,
             0.01,
             _bytes_dropped,
             "proven",
@@ -647,10 +888,56 @@ WORKLOADS: dict[str, Workload] = {
             "proven",
         ),
         Workload(
+            "bytes-updated",
+            "new bytes, 5% random updates in 3 columns",
+            "B",
+            PLAIN_BYTES,
+            0.01,
+            _bytes(_updated),
+            "proven",
+        ),
+        Workload(
+            "bytes-region",
+            "new bytes, a contiguous 1% updated in all columns",
+            "B",
+            PLAIN_BYTES,
+            0.0166,
+            _bytes(_region),
+            "proven",
+        ),
+        Workload(
+            "bytes-deleted",
+            "new bytes, 1% of rows deleted",
+            "B",
+            PLAIN_BYTES,
+            0.0025,
+            _bytes(_deleted),
+            "proven",
+        ),
+        Workload(
+            "bytes-inserted",
+            "new bytes, 0.1% of rows inserted",
+            "B",
+            PLAIN_BYTES,
+            0.005,
+            _bytes(_inserted),
+            "proven",
+        ),
+        Workload(
+            "bytes-shuffled",
+            "new bytes, all rows shuffled",
+            "B",
+            PLAIN_BYTES,
+            1.15,
+            _bytes(_shuffled),
+            "proven",
+        ),
+        Workload("bytes-month", "new bytes, {days} days", "B", PLAIN_BYTES, 0.4, _bytes_month, "proven"),
+        Workload(
             "diff-stat",
             "diff in numbers, 5% random updates in 3 columns",
             "s",
-            _PLAIN_JOIN,
+            PLAIN_JOIN,
             0.25,
             lambda bench: _diff(bench, "scattered", _scattered(bench), listed=False),
             "proven",
@@ -659,7 +946,7 @@ WORKLOADS: dict[str, Workload] = {
             "diff-rows",
             "diff row by row, 5% random updates in 3 columns",
             "s",
-            _PLAIN_JOIN,
+            PLAIN_JOIN,
             0.5,
             lambda bench: _diff(bench, "scattered", _scattered(bench), listed=True),
             "proven",
@@ -668,7 +955,7 @@ WORKLOADS: dict[str, Workload] = {
             "diff-stat-region",
             "diff in numbers, 1,000 contiguous rows",
             "s",
-            _PLAIN_JOIN,
+            PLAIN_JOIN,
             0.05,
             lambda bench: _diff(bench, "region", _contiguous(bench), listed=False),
             "proven",
@@ -677,7 +964,7 @@ WORKLOADS: dict[str, Workload] = {
             "diff-rows-region",
             "diff row by row, 1,000 contiguous rows",
             "s",
-            _PLAIN_JOIN,
+            PLAIN_JOIN,
             0.05,
             lambda bench: _diff(bench, "region", _contiguous(bench), listed=True),
             "proven",
@@ -686,7 +973,7 @@ WORKLOADS: dict[str, Workload] = {
             "blame",
             "blame of one key over 30 versions",
             "s",
-            _PLAIN_READ,
+            PLAIN_READ,
             0.5,
             _blame,
             "proven",
@@ -694,7 +981,7 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "drift",
-            "drift of 30 columns, as many rows on each side",
+            "drift of all columns, as many rows on each side",
             "s",
             "read of both Parquet files, column by column",
             2.0,
@@ -703,7 +990,25 @@ WORKLOADS: dict[str, Workload] = {
             aim_unit="s",
             large_aim=15.0,
         ),
-        Workload("merge", "merge, 1% of rows changed on each side", "s", _PLAIN_WRITE, 1.0, _merge, "proven"),
+        Workload("merge", "merge, 1% of rows changed on each side", "s", PLAIN_WRITE, 1.0, _merge, "proven"),
+        Workload(
+            "repack",
+            "repack of a first commit and ten of 2% of a column",
+            "s",
+            PLAIN_WRITE,
+            1.0,
+            _repack,
+            "checked",
+        ),
+        Workload(
+            "bytes-repacked",
+            "all bytes after that repack",
+            "B",
+            "all bytes before",
+            1.0,
+            _bytes_repacked,
+            "checked",
+        ),
         Workload(
             "peak-memory",
             "peak memory, commit of a {source} Parquet file",
@@ -718,6 +1023,47 @@ WORKLOADS: dict[str, Workload] = {
         Workload("help", "fsvc --help", "s", "python -c pass", 0.2, _help, aim_unit="s", sized=False),
         Workload(
             "log", "fsvc log, {commits} commits", "s", "python -c pass", 0.3, _log, aim_unit="s", sized=False
+        ),
+        Workload(
+            "log-history",
+            "fsvc log, {history} commits",
+            "s",
+            "python -c pass",
+            1.5,
+            _log_history,
+            aim_unit="s",
+            sized=False,
+        ),
+        Workload(
+            "open-history",
+            "open and resolve a revision, {history} commits",
+            "s",
+            "a listing of the branch's log",
+            0.05,
+            _open_history,
+            aim_unit="s",
+            sized=False,
+        ),
+        Workload(
+            "open-index",
+            "open and read the index, {history} commits",
+            "s",
+            "reading the index files",
+            0.05,
+            _open_index,
+            "checked",
+            aim_unit="s",
+            sized=False,
+        ),
+        Workload(
+            "lookup",
+            "look 100,000 addresses up in {chunks} chunks",
+            "s",
+            "numpy's searchsorted of the same numbers",
+            0.05,
+            _lookup,
+            aim_unit="s",
+            sized=False,
         ),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fsvc.drift import DriftReport, Thresholds
     from fsvc.engine.committing import CommitDraft
     from fsvc.engine.pins import Pin
+    from fsvc.engine.repack import Repacked
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
@@ -947,6 +949,25 @@ class Repository:
         from fsvc.engine.verify import verify
 
         return verify(self._store, deep=deep, progress=progress)
+
+    def repack(
+        self, *, grace: float | None = None, dry_run: bool = False, progress: Progress = silent
+    ) -> Repacked:
+        """Put small packs and index files together, bring objects into their best form, and free what that left.
+
+        No id changes, and others may read and commit meanwhile. Old packs are left in peace for ``grace``
+        seconds (a day unless told), and deleted by the next repack after that. A grace of 0 deletes at once: only
+        where nobody else is at work.
+
+        Raises StorageError, and Corruption where an index file is damaged.
+        """
+        from fsvc.engine.condemned import GRACE_SECONDS
+        from fsvc.engine.repack import repack
+
+        if grace is not None and not 0 <= grace < float("inf"):
+            raise InvalidUse("a grace is a number of seconds, 0 or more")
+        seconds = GRACE_SECONDS if grace is None else math.ceil(grace)
+        return repack(self._store, grace=seconds, dry_run=dry_run, progress=progress)
 
     def stats(self, *, progress: Progress = silent) -> Stats:
         """How much is stored, and how much data it stands for, in all and by feature set."""

@@ -85,6 +85,9 @@ class FaultyStorage:
             self._random.shuffle(entries)
         return iter(entries)
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        return (entry.key for entry in self.list(prefix))
+
     def put_if_absent(self, key: str, data: Data) -> None:
         fault = self._write("put_if_absent")
         self.inner.put_if_absent(key, data)

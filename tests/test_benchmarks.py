@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -47,7 +48,11 @@ def workloads() -> Any:
 
 @pytest.fixture
 def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
-    return workloads.Bench(tmp_path, ROWS, workloads.Options(runs=2, source_bytes=3_000_000, commits=12))
+    return workloads.Bench(
+        tmp_path,
+        ROWS,
+        workloads.Options(runs=2, source_bytes=3_000_000, commits=12, days=2, history=30, chunks=5_000),
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,13 +62,38 @@ def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
         "unchanged",
         "add-column",
         "recompute-column",
+        "append",
+        "update",
+        "update-region",
+        "delete",
+        "insert",
+        "shuffle",
+        "drop-column",
+        "day",
         "restore",
+        "restore-day",
         "checkout",
+        "checkout-day",
+        "query-count",
+        "query-count-day",
+        "query-count-day-again",
+        "query-groups",
+        "query-groups-day",
+        "query-groups-day-again",
+        "query-keys",
+        "query-keys-day",
+        "query-keys-day-again",
         "stored-bytes",
         "bytes-added",
         "bytes-recomputed",
         "bytes-dropped",
         "bytes-appended",
+        "bytes-updated",
+        "bytes-region",
+        "bytes-deleted",
+        "bytes-inserted",
+        "bytes-shuffled",
+        "bytes-month",
         "diff-stat",
         "diff-rows",
         "diff-stat-region",
@@ -71,9 +101,15 @@ def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
         "blame",
         "drift",
         "merge",
+        "repack",
+        "bytes-repacked",
         "peak-memory",
         "help",
         "log",
+        "log-history",
+        "open-history",
+        "open-index",
+        "lookup",
     ],
 )
 def test_a_workload_gives_a_figure_and_cleans_up(name: str, workloads: Any, bench: Any) -> None:
@@ -85,7 +121,12 @@ def test_a_workload_gives_a_figure_and_cleans_up(name: str, workloads: Any, benc
         for value in (figure.measured, figure.baseline, figure.ratio, figure.aim)
     )
     assert figure.lowest <= figure.ratio <= figure.highest
-    assert {path.name for path in bench.directory.iterdir()} <= {"plain.parquet", "committed"}
+    assert {path.name for path in bench.directory.iterdir()} <= {
+        "plain.parquet",
+        "committed",
+        "month",
+        "day.parquet",
+    }
 
 
 def test_every_workload_is_run_above(workloads: Any) -> None:
@@ -153,6 +194,36 @@ def test_a_table_is_a_prefix_of_a_longer_one(tables: Any) -> None:
     long = tables.make_table(rows + 500)
     assert tables.make_table(rows - 10).equals(long.slice(0, rows - 10).combine_chunks())
     assert tables.make_table(600, rows - 100).equals(long.slice(rows - 100, 600).combine_chunks())
+
+
+def test_a_wider_table_has_other_columns_of_the_same_kinds(tables: Any) -> None:
+    wide = tables.make_table(500, columns=65)
+    assert wide.select(range(30)).equals(tables.make_table(500))
+    assert wide.column_names[30] == "account_2"
+    assert len(set(wide.column_names)) == 65
+    assert not wide["balance_2"].equals(wide["balance"])
+
+
+def test_edits_do_what_they_are_called(tables: Any) -> None:
+    edits = importlib.import_module("benchmarks.edits")
+    table = tables.make_table(ROWS)
+    keys = table[tables.KEY].to_numpy()
+    fewer, more = edits.with_deleted(table, 0.01, 1), edits.with_inserted(table, 0.001, 1)
+    assert (len(fewer), len(more)) == (ROWS - ROWS // 100, ROWS + ROWS // 1000)
+    found = more[tables.KEY].to_numpy()
+    assert (found[1:] > found[:-1]).all()
+    assert set(keys.tolist()) <= set(found.tolist())
+    region = edits.with_region(table, 1)
+    assert region[tables.KEY].equals(table[tables.KEY])
+    differs = np.flatnonzero(region["account"].to_numpy() != table["account"].to_numpy())
+    assert len(differs) == ROWS // 100 == differs[-1] - differs[0] + 1
+    other = edits.shuffled(table, 1)
+    assert not other.equals(table)
+    assert other.sort_by(tables.KEY).equals(table)
+    day = edits.next_day(table, 1)
+    assert len(day) == ROWS + ROWS * 3 // 1000
+    same = [name for name in table.column_names if day[name].slice(0, ROWS).equals(table[name])]
+    assert len(same) == len(table.column_names) - 5
 
 
 def test_keys_ascend_and_nulls_are_where_they_are_meant_to_be(tables: Any) -> None:

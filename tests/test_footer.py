@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsvc.errors import Corruption
-from fsvc.format import footer, thrift
+from fsvc.format import footer, pages, thrift
 from fsvc.format.footer import LeafMeta, RowGroup, unpack_leaf
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
@@ -227,3 +227,18 @@ def test_stored_leaves_are_read_or_damaged(junk: bytes) -> None:
     except Corruption:
         return
     assert end <= len(junk)
+
+
+def test_metadata_is_cut_out_as_it_would_be_written() -> None:
+    arrays = [
+        pa.array([3, None, 1], pa.int64()),
+        pa.array([1.5, float("nan"), 2.0]),
+        pa.array(["a", "b", "a"]),
+        pa.array([[1, 2], [], None], pa.list_(pa.int32())),
+        pa.array([None, None, None], pa.float32()),
+    ]
+    fields = [pa.field(f"x{i}", array.type) for i, array in enumerate(arrays)]
+    for encoding in (pages.Encoding.PLAIN, pages.Encoding.DICTIONARY):
+        for chunk in pages.encode(arrays, fields, [encoding] * len(arrays)):
+            for leaf in chunk.leaves:
+                assert footer.make_leaf(leaf.fields(), leaf.dictionary_page, leaf.data_page) == leaf

@@ -18,15 +18,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import strategies
 import xxhash
+import zstandard
 from blake3 import blake3
 from memory import committed
 
 import fsvc
+from fsvc.engine.condemned import Lists, Sentence
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.writing import write_snapshot
 from fsvc.errors import FsvcError
-from fsvc.format import index, manifest, names, pack, strictjson
+from fsvc.format import index, manifest, names, pack, patch, strictjson
 from fsvc.format import schema as schemas
 from fsvc.format.canonical import canonical_bytes, storage_class
 from fsvc.format.categories import child_path
@@ -35,6 +38,7 @@ from fsvc.format.cutting import cut_parameters
 from fsvc.format.footer import LeafMeta
 from fsvc.format.rowvalues import row_hashes
 from fsvc.format.stored import stored_field, to_stored
+from fsvc.storage.memory import MemoryStorage
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "format.md"
 _BLOCK = re.compile(r"^```json golden=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -101,6 +105,10 @@ def content_of(vector: dict[str, Any]) -> tuple[pa.Field, bytes]:
         "snapshots",
         "pack",
         "extensions",
+        "patchmeta",
+        "rowmaps",
+        "patches",
+        "deletion",
         "commits",
         "refs",
         "names",
@@ -254,6 +262,78 @@ def test_the_metadata_of_extensions(vector: dict[str, Any]) -> None:
     leaves = index.unpack_meta(data)
     assert index.pack_extension(leaves, found) == data
     assert [(leaf.length, leaf.num_values) for leaf in leaves] == [(vector["length"], vector["num_values"])]
+
+
+@pytest.mark.parametrize("vector", vectors("patchmeta"))
+def test_the_metadata_of_patches(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["metadata"])
+    found = index.unpack_patch(data)
+    assert found is not None
+    assert [base.hex() for base in found.bases] == vector["bases"]
+    assert (found.row_map and found.row_map.hex()) == vector["row_map"]
+    assert (found.depth, found.own_bytes, found.whole_bytes) == (
+        vector["depth"],
+        vector["own_bytes"],
+        vector["whole_bytes"],
+    )
+    leaves = index.unpack_meta(data)
+    assert [(leaf.length, leaf.num_values) for leaf in leaves] == [(vector["length"], vector["num_values"])]
+    assert index.pack_patch(leaves, found) == data
+
+
+@pytest.mark.parametrize("vector", vectors("rowmaps"))
+def test_row_maps(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["bytes"])
+    found = patch.read_map(data)
+    assert (found.source.tolist(), list(found.base_rows)) == (vector["source"], vector["base_rows"])
+    identity = patch.map_identity(data)
+    assert (identity.address.hex(), identity.digest.hex()) == (vector["address"], vector["digest"])
+    assert uncompressed(patch.write_map(found)) == uncompressed(data)
+
+
+@pytest.mark.parametrize("vector", vectors("patches"), ids=lambda vector: vector["what"])
+def test_changes(vector: dict[str, Any]) -> None:
+    field = stored_field(schemas.from_json({"fields": [vector["field"]]}).field(0))
+    data, values = bytes.fromhex(vector["bytes"]), column(field.type, vector["values"])
+    inserted, replaced = (np.array(vector[name], np.int64) for name in ("inserted", "replaced"))
+    found = patch.read_changes(data, inserted, vector["rows"], field)
+    assert found.positions.tolist() == sorted(vector["inserted"] + vector["replaced"])
+    assert strategies.bits(found.values) == strategies.bits(values)
+    written = patch.write_changes(replaced, values, field)
+    assert uncompressed(written) == uncompressed(data)
+    if data:
+        packed = int.from_bytes(data[9:13], "little")
+        assert data[13 + packed] == vector["form"]
+
+
+def uncompressed(data: bytes) -> bytes:
+    """Bytes with every zstd frame in them replaced by what it holds, and the length before it by nothing.
+
+    Frames differ between versions of zstd.
+    """
+    out, position = b"", 0
+    while (start := data.find(b"\x28\xb5\x2f\xfd", position)) >= 0:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        held = frame.decompress(data[start:])
+        size = len(data) - start - len(frame.unused_data)
+        before = data[position:start]
+        out += before.removesuffix(size.to_bytes(4, "little")) + held
+        position = start + size
+    return out + data[position:]
+
+
+@pytest.mark.parametrize("vector", vectors("deletion"))
+def test_lists_of_files_to_delete(vector: dict[str, Any]) -> None:
+    sentence = Sentence(
+        "0" * 32, frozenset(vector["keys"]), vector["purpose"], vector["grace"], vector["time"]
+    )
+    assert sentence.to_bytes() == vector["bytes"].encode()
+    storage = MemoryStorage()
+    storage.put_if_absent(f"dead/{sentence.id}.json", vector["bytes"].encode())
+    lists = Lists(storage)
+    lists.refresh()
+    assert lists.dead == {sentence.id: sentence}
+    assert lists.dead_packs == {key[len("packs/") : -len(".pack")] for key in vector["keys"]}
 
 
 @pytest.mark.parametrize("vector", vectors("commits"))

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 from wholeness import assert_whole, new, reopened
 
+from fsvc.engine import compaction
 from fsvc.errors import Conflict, FsvcError, InvalidRevision, NotFound
 from fsvc.storage.local import LocalStorage
 
@@ -264,9 +265,11 @@ class Machine(RuleBasedStateMachine):
             entries = self.repository.reflog(name, kind=kind)
             assert [entry.commit for entry in reversed(entries)] == [node and node.id for node in log]
         snapshots = {file.name for file in self.root.glob("manifests/*")}
-        assert (
-            len(list(self.root.glob("index/*"))) == len(list(self.root.glob("packs/*"))) <= len(snapshots) + 1
-        )
+        packs = {path.stem for path in self.root.glob("packs/*")}
+        tables = reopened(self.root).store.objects.tables()
+        assert {pack for found in tables for pack in found.packs} == packs
+        assert len(packs) <= len(snapshots) + 1
+        assert len(list(self.root.glob("index/*"))) <= min(len(packs) + 1, 4 * compaction._FILES)
         assert not list(self.root.rglob(".*"))
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from wholeness import new, opened
 
 import fsvc
+from fsvc.engine.patching import Patcher
+from fsvc.engine.thawing import Thawed
 from fsvc.errors import Corruption
 from fsvc.format.index import MAX_DEPTH, PATCH, ROW_MAP, depth_of
 from fsvc.format.patch import RowMap, read_map, write_map
@@ -150,6 +152,100 @@ def test_a_damaged_patch_is_named_and_never_read(tmp_path: Path) -> None:
         assert not report.ok
     pack.write_bytes(whole)
     assert opened(LocalStorage(root)).verify(deep=True).ok
+
+
+def test_a_merge_stores_patches(tmp_path: Path) -> None:
+    repository = new(MemoryStorage())
+    table = features()
+    repository.commit({"features": table}, key="id", message="first")
+    repository.branch("theirs", "main")
+    amounts = table["amount"].to_numpy(zero_copy_only=False).copy()
+    missing = np.isnan(amounts)
+    visits = table["visits"].to_numpy().copy()
+    amounts[::50] = 1.25
+    visits[::70] = 99
+    mine = table.set_column(1, "amount", pa.array(amounts, mask=missing & (np.arange(ROWS) % 50 != 0)))
+    theirs = table.set_column(2, "visits", pa.array(visits))
+    repository.commit({"features": mine}, message="ours")
+    repository.commit({"features": theirs}, message="theirs", branch="theirs")
+    before = len(codecs(repository))
+    repository.merge("theirs")
+    both = mine.set_column(2, "visits", theirs["visits"])
+    same(repository, "features", both, tmp_path / "merged.parquet")
+    assert before == len(codecs(repository)), "both sides' chunks are there already"
+    again = np.where(np.arange(ROWS) % 90 == 1, 97, both["visits"].to_numpy()).astype(np.int32)
+    repository.branch("more", "main")
+    repository.commit({"features": both.set_column(2, "visits", pa.array(again))}, message="ours")
+    changed = both["visits"].to_numpy().copy()
+    changed[::110] = 98
+    repository.commit(
+        {"features": both.set_column(2, "visits", pa.array(changed))}, message="more", branch="more"
+    )
+    patches = codecs(repository).count(PATCH)
+    repository.merge("more", strategy="ours")
+    merged = np.where(again != both["visits"].to_numpy(), again, changed).astype(np.int32)
+    same(repository, "features", both.set_column(2, "visits", pa.array(merged)), tmp_path / "again.parquet")
+    assert codecs(repository).count(PATCH) > patches
+
+
+def test_a_shuffled_table_is_stored_in_full_or_by_group(tmp_path: Path) -> None:
+    repository = new(MemoryStorage())
+    table = features()
+    repository.commit({"features": table}, key="id", message="first")
+    shuffled = table.take(pa.array(np.random.default_rng(1).permutation(ROWS)))
+    repository.commit({"features": shuffled}, message="shuffled")
+    same(repository, "features", shuffled, tmp_path / "shuffled.parquet")
+
+
+def test_faults_of_the_patcher_are_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = new(MemoryStorage())
+    repository.commit({"features": features()}, key="id", message="first")
+
+    def fail(*_: object) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(Patcher, "_changes", fail)
+    with pytest.raises(ValueError, match="a fault"):
+        repository.commit({"features": changed(features(), 1)}, message="second")
+
+
+def test_every_flipped_byte_of_a_thawed_chunk_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "repository"
+    repository = fsvc.init(path)
+    table = features(60).select(["id", "amount"])
+    repository.commit({"features": table}, key="id", message="first")
+    changed_amounts = pa.array([7.25 if i == 30 else x for i, x in enumerate(table["amount"].to_pylist())])
+    second = table.set_column(1, "amount", changed_amounts)
+    repository.commit({"features": second}, message="second")
+    assert PATCH in codecs(repository)
+    wanted = sorted(second["amount"].drop_null().to_pylist())
+
+    def read() -> list[object]:
+        found = fsvc.open(path).sql("select amount from features where amount is not null order by 1")
+        return [row[0] for row in found.fetchall()]
+
+    assert read() == wanted
+    (thawed,) = (path / ".cache" / "thawed").iterdir()
+    good = thawed.read_bytes()
+    for place in range(len(good)):
+        thawed.write_bytes(good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :])
+        assert kept(path) == good[8:]
+    for bad in (b"", good[:-1], good + b"x", good[8:] + good[:8]):
+        thawed.write_bytes(bad)
+        assert kept(path) == good[8:]
+    thawed.write_bytes(bytes(len(good)))
+    assert read() == wanted
+    assert thawed.read_bytes() == good
+
+
+def kept(path: Path) -> bytes:
+    """The bytes of the only patched chunk of a repository's newest version, as readers of Parquet get them."""
+    repository = fsvc.open(path)
+    objects = repository.store.objects
+    (entry,) = (e for t in objects.tables() for e in t.entries() if e.meta[0] == PATCH)
+    manifest = repository.store.manifest(repository.snapshot("features").id)
+    chunk = Thawed(objects).chunk(entry, manifest.stored_fields[1], manifest.num_rows)
+    return b"".join(chunk.pages)
 
 
 @given(edits.pools(columns=2), st.integers(0, 2**32 - 1))

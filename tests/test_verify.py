@@ -588,6 +588,9 @@ class Backwards(MemoryStorage):
     def list(self, prefix: str) -> Iterator[Entry]:
         return reversed([*super().list(prefix)])
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        return reversed([*super().keys(prefix)])
+
 
 def test_of_two_forms_of_one_object_the_one_that_an_extension_fits_is_taken() -> None:
     """Two writers that did not know of each other: one stored a longer chunk whole, one as an extension."""

@@ -34,6 +34,8 @@ __all__ = ["Task", "Writer"]
 class Task:
     """What to do: commit ``names``, one after the other or all at once, ``commits`` times.
 
+    With ``repack`` repack so often instead.
+
     With ``refs`` make a branch and a tag of each of the names instead. ``me`` marks the commits as this
     writer's. With ``kill_at`` the process kills itself with SIGKILL before its file operation of that number.
     """
@@ -44,6 +46,7 @@ class Task:
     commits: int = 1_000_000
     together: bool = False
     refs: bool = False
+    repack: bool = False
     kill_at: int = 0
 
 
@@ -103,6 +106,10 @@ def run(task: Task) -> None:
     )
     if task.refs:
         make_refs(repository, task.names)
+        return
+    if task.repack:
+        for _ in range(task.commits):
+            repository.repack()
         return
     numbers = iter(range(task.commits))
     while True:

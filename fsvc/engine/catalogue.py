@@ -11,7 +11,7 @@ from fsvc.format import index
 from fsvc.format.canonical import DIGEST_BYTES
 from fsvc.format.index import Entry, ObjectTable
 
-__all__ = ["Catalogue", "Positions"]
+__all__ = ["Catalogue", "Flags", "Positions"]
 
 Positions: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
@@ -72,6 +72,14 @@ class Catalogue:
             if same.any():
                 found.append((places[same], self._order[sorted_at[same]]))
         return found
+
+    def copies(self) -> tuple[Positions, Positions]:
+        """How many objects each address has, by the address's number; and every object's address's number."""
+        first = np.ones(len(self), np.bool_)
+        first[1:] = (np.diff(self._high) != 0) | (np.diff(self._low) != 0)
+        group = np.empty(len(self), np.int64)
+        group[self._order] = np.cumsum(first) - 1
+        return np.bincount(group).astype(np.int64), group
 
     def digests(self, numbers: Positions) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The digests of objects, 32 bytes a row."""

@@ -15,6 +15,8 @@ from typing import Any
 
 from fsvc.engine import history
 from fsvc.engine.clock import timestamp
+from fsvc.engine.compaction import compact
+from fsvc.engine.condemned import rely
 from fsvc.engine.objects import PackWriter, index_key, pack_key
 from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
 from fsvc.engine.writing import NewObjects, Written
@@ -54,7 +56,8 @@ class CommitDraft:
         self._base_record = store.commit(self.base) if self.base else None
         store.objects.refresh()
         self._patches = PATCHES in store.info.features
-        self._packs = PackWriter(store.storage, compress=self._patches)
+        taken = store.objects.condemned_packs | store.objects.dead_packs
+        self._packs = PackWriter(store.storage, compress=self._patches, taken=taken)
         self.sink = NewObjects(store.objects, self._packs, patches=self._patches)
         self._written: dict[str, Written | None] = {}
         self._extra: dict[str, Mapping[str, Any]] = {}
@@ -142,6 +145,8 @@ class CommitDraft:
                 self.store.objects.remember(key, data)
             assert self._base_record is not None
             return Committed(self.base, self._base_record, created=False)
+        # Before anything is written too: index files of packs that are gone should not be written again.
+        self._recheck_packs(time())
         # Other writers' index files go along: one that was seen in the store may not be durable yet.
         batch: dict[str, bytes | memoryview] = {**self.sink.reused_index, **own_index}
         for name, written in self._changed().items():
@@ -169,7 +174,7 @@ class CommitDraft:
                 )
             for key, data in own_index.items():
                 self.store.objects.remember(key, data)
-            self._recheck_packs()
+            self._recheck_packs(time())
             try:
                 self.store.refs.append(
                     "heads",
@@ -188,6 +193,7 @@ class CommitDraft:
                 clock.sleep(random.uniform(0, 0.01 * min(2**attempt, 32)))  # noqa: S311 - jitter
                 expected = self.store.refs.head("heads", self.branch)
                 continue
+            compact(self.store)
             return Committed(record.id, record, created=True)
         raise Conflict(
             f"branch {self.branch!r} moved {_MOST_TRIES} times while this commit was being published",
@@ -210,14 +216,23 @@ class CommitDraft:
         base = self._base_record.feature_sets if self._base_record else {}
         return next((name for name in self._changed() if theirs.get(name) != base.get(name)), None)
 
-    def _recheck_packs(self) -> None:
+    def _recheck_packs(self, time: str) -> None:
+        """Raise StorageError where a pack that this commit stands on is gone, or about to go."""
+        storage = self.store.storage
         for name in sorted(self.sink.reused_packs):
             try:
-                self.store.storage.size(pack_key(name))
+                storage.size(pack_key(name))
             except KeyAbsent:
-                raise StorageError(
-                    f"pack {name}, whose objects this commit uses again, is gone", hint="commit again"
-                ) from None
+                raise self._gone(pack_key(name)) from None
+        dead = rely(
+            storage, {pack_key(name) for name in {*self.sink.reused_packs, *self._packs.packs}}, time=time
+        )
+        if dead is not None:
+            raise self._gone(dead)
+
+    @staticmethod
+    def _gone(key: str) -> StorageError:
+        return StorageError(f"{key}, whose objects this commit uses again, is gone", hint="commit again")
 
     def _record(
         self,

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import Store
-from fsvc.errors import InvalidRevision, NotFound
+from fsvc.errors import Corruption, InvalidRevision, NotFound
 from fsvc.format import names
 from fsvc.format.commit import CommitRecord, is_id
 from fsvc.format.revision import Revision
@@ -98,7 +99,9 @@ def _base(store: Store, revision: Revision) -> tuple[str, str | None]:
     name = revision.base
     for kind in ("heads", "tags"):
         entry = store.refs.head(kind, name) if not is_id(name) else None
-        if entry is not None and (entry.commit is not None or revision.time is not None):
+        if entry is not None and revision.time is None and entry.commit is not None:
+            return entry.commit, name
+        if entry is not None and revision.time is not None:
             return _named(store, kind, name, revision.time), name
     prefix = revision.commit_prefix
     if prefix is not None:
@@ -132,9 +135,11 @@ def _version(store: Store, feature_set: str | None, number: int, branch: str) ->
         raise InvalidRevision(
             f"v{number} is a version of a feature set; name the feature set too", hint=f"write NAME@v{number}"
         )
-    start = head(store, DEFAULT_BRANCH)
+    entry = store.refs.head("heads", DEFAULT_BRANCH)
+    start = None if entry is None else entry.commit
     newest: int | None = None
-    for commit, record in first_parents(store, start):
+    near = None if entry is None else _shortcut(store, entry, feature_set, number)
+    for commit, record in first_parents(store, near or start):
         value = record.feature_sets.get(feature_set)
         if value is None:
             if newest is not None and feature_set not in record.changes:
@@ -158,6 +163,29 @@ def _version(store: Store, feature_set: str | None, number: int, branch: str) ->
         f"there is no {feature_set}@v{number}",
         hint=f"the newest on {DEFAULT_BRANCH} is {feature_set}@v{newest}",
     )
+
+
+def _shortcut(store: Store, newest: RefEntry, feature_set: str, number: int) -> str | None:
+    """A commit from which the default branch's version of a number is near, if it is there at all.
+
+    The branch only moves to commits whose first parents lead back to where it was, no feature set ever leaves
+    it, and versions only grow along first parents: so its log is searched by halves. None where that fails;
+    then all first parents have to be looked at.
+    """
+    low, high = 0, newest.sequence if number >= 1 else 0
+    found: str | None = None
+    try:
+        while low < high:
+            middle = (low + high) // 2
+            commit = store.refs.entry(newest.kind, newest.name, middle + 1).commit
+            value = store.commit(commit).feature_sets.get(feature_set) if commit is not None else None
+            if value is not None and value.version >= number:
+                found, high = commit, middle
+            else:
+                low = middle + 1
+    except Corruption:
+        return None
+    return found
 
 
 def unknown_feature_set(store: Store, name: str, commit: str | None) -> NotFound:
@@ -203,11 +231,22 @@ def ancestors(store: Store, starts: list[str]) -> Iterator[tuple[str, CommitReco
     """Commits and all their ancestors, each once, children before parents, newer ones first.
 
     Order is by the commits' times, and by generation where clocks disagree: a commit is held back
-    until all its children that are reachable were given.
+    until all its children that are reachable were given. Where history is a line, a commit is read
+    only when it is asked for.
     """
+    tips = list(dict.fromkeys(starts))
+    while len(tips) == 1:
+        record = store.commit(tips[0])
+        yield tips[0], record
+        tips = list(dict.fromkeys(record.parents))
+    yield from _in_order(store, tips)
+
+
+def _in_order(store: Store, starts: list[str]) -> Iterator[tuple[str, CommitRecord]]:
+    """What :func:`ancestors` gives, from the graph as a whole."""
     records: dict[str, CommitRecord] = {}
     children: dict[str, int] = {}
-    stack = list(dict.fromkeys(starts))
+    stack = list(starts)
     while stack:
         commit = stack.pop()
         if commit in records:
@@ -216,11 +255,7 @@ def ancestors(store: Store, starts: list[str]) -> Iterator[tuple[str, CommitReco
         for parent in records[commit].parents:
             children[parent] = children.get(parent, 0) + 1
             stack.append(parent)
-    ready = [
-        (_newest_first(records[c].time), i, c)
-        for i, c in enumerate(dict.fromkeys(starts))
-        if not children.get(c)
-    ]
+    ready = [(_newest_first(records[c].time), i, c) for i, c in enumerate(starts) if not children.get(c)]
     heapq.heapify(ready)
     counter = len(ready)
     while ready:

@@ -6,13 +6,17 @@ nothing new is visible to others before the pack it lies in is durable.
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from fsvc.engine.condemned import Lists
 from fsvc.errors import CommitUnknown, Corruption, KeyAbsent, KeyExists, StorageError
 from fsvc.format import index, pack
 from fsvc.format.canonical import Identity
@@ -21,10 +25,16 @@ from fsvc.format.index import Entry, Extension, ObjectTable
 from fsvc.format.pages import ChunkPages
 from fsvc.storage.contract import Storage
 
-__all__ = ["Found", "Objects", "PackWriter", "pack_key"]
+__all__ = ["PACK_BYTES", "Found", "Objects", "PackWriter", "index_key", "outside", "pack_key"]
 
 PACK_BYTES = 64 << 20
 """A pack is closed when it has grown to about this many bytes."""
+_BELIEVED_SECONDS = 3600.0
+"""What was listed is believed for so long, much less than condemned packs are left in peace."""
+_SALT_BYTES = 16
+
+_Part: TypeAlias = "tuple[str, ObjectTable]"
+Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 
 def pack_key(name: str) -> str:
@@ -40,9 +50,8 @@ def index_key(name: str) -> str:
 class Found:
     """The answer to a lookup: for each address asked for, the object or nothing."""
 
-    def __init__(self, tables: Mapping[str, ObjectTable], table: np.ndarray, position: np.ndarray) -> None:
-        self._keys = list(tables)
-        self._tables = list(tables.values())
+    def __init__(self, parts: Sequence[_Part], table: np.ndarray, position: np.ndarray) -> None:
+        self._parts = parts
         self._table = table
         self._position = position
 
@@ -54,24 +63,36 @@ class Found:
         """Whether every address was found."""
         return bool((self._table >= 0).all())
 
+    @property
+    def found(self) -> int:
+        """How many addresses were found."""
+        return int((self._table >= 0).sum())
+
     def files(self) -> dict[str, memoryview]:
         """The index files that objects were found in, by key."""
         used = np.unique(self._table[self._table >= 0])
-        return {self._keys[i]: self._tables[i].data for i in used}
+        return {self._parts[i][0]: self._parts[i][1].data for i in used}
 
     def __getitem__(self, i: int) -> Entry | None:
         table = int(self._table[i])
-        return None if table < 0 else self._tables[table].entry(int(self._position[i]))
+        return None if table < 0 else self._parts[table][1].entry(int(self._position[i]))
 
 
 class Objects:
-    """The stored objects of a repository, seen through its index files. Safe for threads."""
+    """The stored objects of a repository, seen through its index files. Safe for threads.
+
+    What index files say of packs that are dead does not count; what they say of condemned ones counts where
+    nothing else is known.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._tables: dict[str, ObjectTable] = {}
+        self._files: dict[str, ObjectTable] = {}
+        self._parts: tuple[_Part, ...] = ()  # never changed, only replaced
+        self._lists = Lists(storage)
+        self._outcasts: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self._lock = threading.Lock()
-        self._loaded = False
+        self._listed: float | None = None
 
     @property
     def cache_directory(self) -> str | None:
@@ -79,48 +100,92 @@ class Objects:
         return self._storage.cache_directory
 
     def refresh(self) -> bool:
-        """Load index files that came since the last look; True if there were any."""
+        """Look at the index anew; True if there were files that were not known. Files that are gone are forgotten."""
         with self._lock:
             new = False
-            for entry in self._storage.list("index/"):
-                if entry.key in self._tables or not entry.key.endswith(".idx"):
-                    continue
-                try:
-                    data = self._storage.get(entry.key)
-                except KeyAbsent:
-                    continue  # merged into another one meanwhile
-                self._tables = {**self._tables, entry.key: ObjectTable(data, what=f"index file {entry.key}")}
-                new = True
-            # Only now: another thread must not take the tables loaded so far for all there are.
-            self._loaded = True
+            tried: set[str] = set()
+            while True:
+                keys = [key for key in self._storage.keys("index/") if key.endswith(".idx")]
+                files = {key: self._files[key] for key in keys if key in self._files}
+                fresh = [key for key in keys if key not in files and key not in tried]
+                for key in fresh:
+                    tried.add(key)
+                    try:
+                        files[key] = _loaded(key, self._storage.get(key))
+                    except KeyAbsent:
+                        continue  # merged into another one meanwhile, which the next listing shows
+                    new = True
+                self._files = files
+                if not fresh:
+                    break
+            # After the index files: one that was written for the sake of a list must not be seen without the list.
+            self._lists.refresh()
+            self._divide()
+            self._listed = time.monotonic()
             return new
 
+    def _divide(self) -> None:
+        """Put the tables into the order in which they are searched."""
+        dead, condemned = self._outcasts = self._lists.dead_packs, self._lists.condemned_packs
+        if not dead and not condemned:
+            self._parts = tuple(self._files.items())
+            return
+        first: list[_Part] = []
+        last: list[_Part] = []
+        for key, table in self._files.items():
+            gone, leaving = (_in_packs(table, packs) for packs in (dead, condemned))
+            if not (gone | leaving).any():
+                first.append((key, table))
+                continue
+            first.append((key, table.part(~(gone | leaving))))
+            last.append((key, table.part(leaving & ~gone)))
+        self._parts = tuple((key, table) for key, table in (*first, *last) if len(table))
+
+    @property
+    def dead_packs(self) -> frozenset[str]:
+        """The packs that nobody may use any more, when the index was last looked at."""
+        return self._outcasts[0]
+
+    @property
+    def condemned_packs(self) -> frozenset[str]:
+        """The packs that are to go: what is new does not stand on them."""
+        return self._outcasts[1]
+
+    def files(self) -> dict[str, ObjectTable]:
+        """All index files by key, as they are, what they say of dead packs included."""
+        self._parts_listed()
+        return dict(self._files)
+
     def tables(self) -> list[ObjectTable]:
-        """All index tables, loaded on first use."""
-        if not self._loaded:
+        """All index tables, loaded on first use, without what lies in dead packs."""
+        return [table for _, table in self._parts_listed()]
+
+    def _parts_listed(self) -> tuple[_Part, ...]:
+        """The tables in the order in which they are searched; listed again if that was long ago."""
+        if self._listed is None or time.monotonic() - self._listed > _BELIEVED_SECONDS:
             self.refresh()
-        return list(self._tables.values())
+        return self._parts
 
     def lookup(self, addresses: bytes) -> Found:
         """Find many objects at once; ``addresses`` are 16 bytes each, in any order."""
         high, low = index.address_words(addresses)
-        if not self._loaded:
-            self.refresh()
-        tables = self._tables  # never changed, only replaced
+        parts = self._parts_listed()
         where = np.full(len(high), -1, np.int64)
         position = np.full(len(high), -1, np.int64)
         # A sorted batch walks the sorted table once, and memory in one direction.
         order = np.argsort(high, kind="stable")
-        missing = order
-        for number, table in enumerate(tables.values()):
+        missing, high, low = order, high[order], low[order]
+        for number, (_, table) in enumerate(parts):
             if len(missing) == 0:
                 break
-            found = table.find(high[missing], low[missing])
+            found = table.find(high, low)
             hit = found >= 0
+            if not hit.any():
+                continue
             where[missing[hit]] = number
             position[missing[hit]] = found[hit]
-            missing = missing[~hit]
-        return Found(tables, where, position)
+            missing, high, low = missing[~hit], high[~hit], low[~hit]
+        return Found(parts, where, position)
 
     def find(self, addresses: bytes) -> Found:
         """As :meth:`lookup`, looking for index files written by others before giving up on an address."""
@@ -144,10 +209,19 @@ class Objects:
         try:
             return self._storage.get_range(pack_key(entry.pack), entry.offset, entry.length)
         except KeyAbsent:
-            raise Corruption(
-                f"object {entry.address.hex()} is missing: there is no pack {entry.pack}",
-                hint="run 'fsvc verify' to see what it affects",
-            ) from None
+            pass
+        # The pack may have been rewritten since the entry was looked up: then the same bytes lie elsewhere.
+        self.refresh()
+        for copy in self._copies(entry.address):
+            if copy.pack != entry.pack and (copy.meta, copy.checksum) == (entry.meta, entry.checksum):
+                try:
+                    return self._storage.get_range(pack_key(copy.pack), copy.offset, copy.length)
+                except KeyAbsent:
+                    continue
+        raise Corruption(
+            f"object {entry.address.hex()} is missing: there is no pack {entry.pack}",
+            hint="run 'fsvc verify' to see what it affects",
+        )
 
     def complete(self, entry: Entry, own: Sequence[memoryview]) -> ChunkPages:
         """The whole chunk of an object whose own pages were read: those of its base come first."""
@@ -204,13 +278,37 @@ class Objects:
     def _copies(self, address: bytes) -> list[Entry]:
         """An address in all index files: writers that did not know of each other may both have stored it."""
         high, low = index.address_words(address)
-        places = [(table, int(table.find(high, low)[0])) for table in self.tables()]
-        return [table.entry(place) for table, place in places if place >= 0]
+        return [entry for _, table in self._parts_listed() for entry in table.copies(high, low)]
 
     def remember(self, key: str, data: bytes) -> None:
         """Know an index file that this process has just written, without reading it back."""
         with self._lock:
-            self._tables = {**self._tables, key: ObjectTable(data, what=f"index file {key}")}
+            self._files = {**self._files, key: _loaded(key, data)}
+            self._divide()
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Know nothing more of index files that this process has just deleted."""
+        with self._lock:
+            self._files = {key: table for key, table in self._files.items() if key not in keys}
+            self._divide()
+
+
+def _loaded(key: str, data: bytes) -> ObjectTable:
+    table = ObjectTable(data, what=f"index file {key}")
+    if len(table) and int(table.pack_numbers.max()) >= len(table.packs):
+        raise Corruption(f"index file {key} is damaged: it places objects in a pack that it does not name")
+    return table
+
+
+def outside(table: ObjectTable, packs: frozenset[str]) -> ObjectTable:
+    """A table without what lies in some packs."""
+    return table if packs.isdisjoint(table.packs) else table.part(~_in_packs(table, packs))
+
+
+def _in_packs(table: ObjectTable, packs: frozenset[str]) -> Flags:
+    """Which objects of a table lie in some packs."""
+    chosen = np.fromiter((pack in packs for pack in table.packs), np.bool_, len(table.packs))
+    return chosen[table.pack_numbers] if chosen.any() else np.zeros(len(table), np.bool_)
 
 
 def checked(entry: Entry, data: bytes) -> list[memoryview]:
@@ -233,19 +331,32 @@ class PackWriter:
 
     Safe for threads. At most two packs are in memory: the one that is filled and the one that is
     being written. Nothing refers to the packs until :meth:`finish` gives the index for them.
-    ``compress`` is for the packs' trailers.
+    ``compress`` is for the packs' trailers. Packs are named by their content, and the names ``taken`` are those
+    of packs that are about to be deleted: one that would be called so gets random bytes. With ``own`` all do,
+    so that nobody else ever writes a pack of the same name.
     """
 
-    def __init__(self, storage: Storage, *, compress: bool = False) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        compress: bool = False,
+        taken: Collection[str] = (),
+        own: bool = False,
+    ) -> None:
         self._storage = storage
         self._compress = compress
+        self._taken = taken
+        self._own = own
         self._lock = threading.Lock()
-        self._parts: list[bytes | memoryview] = []
-        self._entries: list[Entry] = []
+        self._parts: dict[bytes, bytes] = {}
+        self._entries: dict[bytes, Entry] = {}
         self._size = len(pack.MAGIC)
-        self._written: list[Entry] = []
+        self._written: dict[bytes, Entry] = {}
+        self.packs: list[str] = []
+        """The packs that were begun to be written."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fsvc-pack")
-        self._pending: Future[list[Entry]] | None = None
+        self._pending: Future[dict[bytes, Entry]] | None = None
         self.bytes_added = 0
 
     def add(self, identity: Identity, meta: bytes, pages: Sequence[bytes | memoryview]) -> None:
@@ -255,8 +366,8 @@ class PackWriter:
         total = index.checksum(identity.address, identity.digest, meta, [data])
         with self._lock:
             entry = Entry(identity.address, identity.digest, "", self._size, len(data), total, meta)
-            self._parts.append(data)
-            self._entries.append(entry)
+            self._parts[identity.address] = data
+            self._entries[identity.address] = entry
             self._size += len(data)
             self.bytes_added += len(data)
             if self._size >= PACK_BYTES:
@@ -267,37 +378,48 @@ class PackWriter:
             return
         self._settle()
         parts, entries = self._parts, self._entries
-        self._parts, self._entries, self._size = [], [], len(pack.MAGIC)
-        self._pending = self._pool.submit(self._put, parts, entries)
+        self._parts, self._entries, self._size = {}, {}, len(pack.MAGIC)
+        self._pending = self._pool.submit(self._put, list(parts.values()), list(entries.values()))
 
     def _settle(self) -> None:
         if self._pending is not None:
             # Forgotten only when it is written: after a failure every call fails, and no object is lost silently.
-            self._written += self._pending.result()
+            self._written.update(self._pending.result())
             self._pending = None
 
-    def _put(self, parts: list[bytes | memoryview], entries: list[Entry]) -> list[Entry]:
-        name, buffers = pack.finish(parts, entries, compress=self._compress)
+    def _put(self, parts: list[bytes], entries: list[Entry]) -> dict[bytes, Entry]:
+        salt = secrets.token_bytes(_SALT_BYTES) if self._own else b""
+        name, buffers = pack.finish([*parts, salt], entries, compress=self._compress)
+        if name in self._taken:
+            salt = secrets.token_bytes(_SALT_BYTES)
+            name, buffers = pack.finish([*parts, salt], entries, compress=self._compress)
+        self.packs.append(name)
         put_named(self._storage, pack_key(name), buffers)
-        return [Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta) for e in entries]
+        return {
+            e.address: Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta)
+            for e in entries
+        }
 
     def entry(self, address: bytes) -> Entry | None:
         """An object that was added to this writer, if it was."""
         with self._lock:
-            self._settle()
-            return next((e for e in (*self._entries, *self._written) if e.address == address), None)
+            found = self._entries.get(address) or self._written.get(address)
+            if found is None and self._pending is not None:
+                self._settle()
+                found = self._written.get(address)
+            return found
 
     def stored(self, entry: Entry) -> bytes:
         """The bytes of an object that :meth:`entry` gave, from memory or from the pack that it went to."""
         with self._lock:
-            for added, data in zip(self._entries, self._parts, strict=True):
-                if added.address == entry.address:
-                    return bytes(data)
+            data = self._parts.get(entry.address)
+            if data is not None:
+                return data
             self._settle()
-            for written in self._written:
-                if written.address == entry.address:
-                    return self._storage.get_range(pack_key(written.pack), written.offset, written.length)
-        raise Corruption(f"object {entry.address.hex()} is not among the new ones")
+            written = self._written.get(entry.address)
+        if written is None:
+            raise Corruption(f"object {entry.address.hex()} is not among the new ones")
+        return self._storage.get_range(pack_key(written.pack), written.offset, written.length)
 
     def finish(self) -> list[Entry]:
         """Write what is left; all packs are durable on return. Gives every object with its place."""
@@ -305,11 +427,18 @@ class PackWriter:
             self._close()
             self._settle()
             self._pool.shutdown()
-            return self._written
+            return list(self._written.values())
 
     def abandon(self) -> None:
         """Stop without writing what is left. Packs that were written stay, unreferenced."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def reclaim(self) -> None:
+        """Stop, and delete what was written. Only for a writer whose packs are its own."""
+        assert self._own
+        self.abandon()
+        for name in self.packs:
+            self._storage.delete(pack_key(name))
 
 
 def put_named(storage: Storage, key: str, buffers: Sequence[bytes | memoryview]) -> None:

@@ -11,7 +11,9 @@ the bytes that the chunk's metadata reserves.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
@@ -23,13 +25,15 @@ from fsvc.errors import Corruption, UnsupportedData
 from fsvc.format import pages
 from fsvc.format.canonical import Identity
 from fsvc.format.footer import FileSchema
-from fsvc.format.index import PATCH, ROW_MAP, Entry, unpack_meta, unpack_patch
+from fsvc.format.index import PATCH, ROW_MAP, Entry, Patch, unpack_meta, unpack_patch
 from fsvc.format.pages import ChunkPages
 from fsvc.format.patch import RowMap, Rows, map_identity, read_changes, read_map
 
 __all__ = ["Patched", "Source", "is_patch"]
 
 _CACHED_MAPS = 8
+_UNDECODABLE = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError)
+"""What decoding raises where bytes are not what they should be; a forged index can say anything."""
 
 
 class Source(Protocol):
@@ -51,8 +55,23 @@ def is_patch(entry: Entry) -> bool:
 
 
 @lru_cache(256)
-def _schema(field: pa.Field) -> FileSchema:
-    return pages.parquet_schema(pa.schema([field]))
+def _schema(fields: tuple[pa.Field, ...]) -> FileSchema:
+    return pages.parquet_schema(pa.schema(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """An object, how many rows it has, and, where it is a patch, its row map and what it stands on."""
+
+    entry: Entry
+    rows: int
+    patch: Patch | None = None
+    row_map: RowMap | None = None
+    bases: tuple[_Standing, ...] = ()
+
+    def bottoms(self) -> list[_Standing]:
+        """The objects with pages that this one ends at; itself if it has pages."""
+        return [self] if self.patch is None else [each for base in self.bases for each in base.bottoms()]
 
 
 class Patched:
@@ -68,15 +87,26 @@ class Patched:
 
         Raises Corruption where it cannot be put together.
         """
-        named = pa.field("c0", field.type, field.nullable)
-        try:
-            pieces, places = self._gathered(entry, named, rows)
-            whole = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
-            return whole if places is None else whole.take(pa.array(places))
-        except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
-            raise Corruption(
-                f"object {entry.address.hex()}: what is stored cannot be decoded: {error}"
-            ) from error
+        return self.arrays([entry], [field], rows)[0]
+
+    def arrays(self, entries: Sequence[Entry], fields: Sequence[pa.Field], rows: int) -> list[pa.Array]:
+        """Several columns of one row group in stored form, patches or not; the pages of all are decoded at once.
+
+        Raises Corruption where one cannot be put together.
+        """
+        standing = [self._standing(entry, rows) for entry in entries]
+        wanted: dict[int, dict[tuple[int, bytes], Entry]] = defaultdict(dict)
+        for i, top in enumerate(standing):
+            for bottom in top.bottoms():
+                wanted[bottom.rows][i, bottom.entry.address] = bottom.entry
+        decoded: dict[tuple[int, bytes], pa.Array] = {}
+        for count, objects in wanted.items():
+            found = self._decoded(list(objects.values()), [fields[i] for i, _ in objects], count)
+            decoded.update(zip(objects, found, strict=True))
+        return [
+            self._put_together(top, field, {a: array for (k, a), array in decoded.items() if k == i})
+            for i, (top, field) in enumerate(zip(standing, fields, strict=True))
+        ]
 
     def thaw(self, entry: Entry, field: pa.Field, rows: int) -> ChunkPages:
         """A patched chunk as pages that fill the bytes reserved for them."""
@@ -106,39 +136,89 @@ class Patched:
                 f"object {entry.address.hex()} cannot be written as pages: {error.message}"
             ) from error
 
-    def _gathered(self, entry: Entry, field: pa.Field, rows: int) -> tuple[list[pa.Array], Rows | None]:
-        """Arrays of values, and for every row the place of its value in all of them; None for all in order."""
+    def _standing(self, entry: Entry, rows: int) -> _Standing:
+        """An object of so many rows with all that it stands on."""
         patch = unpack_patch(entry.meta)
         if patch is None:
-            chunk = self._source.read(entry)
-            return [pages.decode(_schema(field), [(rows, [chunk])], [field])[0][0]], None
+            return _Standing(entry, rows)
         row_map = None if patch.row_map is None else self._row_map(patch.row_map, entry)
         base_rows = (rows,) if row_map is None else row_map.base_rows
         if len(base_rows) != len(patch.bases) or (row_map is not None and len(row_map.source) != rows):
             raise Corruption(f"object {entry.address.hex()} does not fit the row map that it names")
-        pieces: list[pa.Array] = []
-        parts: list[Rows] = []
-        total = 0
-        for address, count in zip(patch.bases, base_rows, strict=True):
-            below, found = self._gathered(self._source.standing(address, entry), field, count)
-            size = sum(map(len, below))
-            parts.append(np.arange(total, total + size) if found is None else found + total)
-            if len(parts[-1]) != count:
+        bases = tuple(
+            self._standing(self._source.standing(address, entry), count)
+            for address, count in zip(patch.bases, base_rows, strict=True)
+        )
+        return _Standing(entry, rows, patch, row_map, bases)
+
+    def _decoded(self, entries: Sequence[Entry], fields: Sequence[pa.Field], rows: int) -> list[pa.Array]:
+        """The values of objects with pages, all of so many rows."""
+        named = tuple(pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields))
+        chunks = [self._source.read(entry) for entry in entries]
+        try:
+            return pages.decode(_schema(named), [(rows, chunks)], named)[0]
+        except _UNDECODABLE as error:
+            if len(entries) == 1:
                 raise Corruption(
-                    f"object {address.hex()} has other rows than object {entry.address.hex()} says"
+                    f"object {entries[0].address.hex()}: what is stored cannot be decoded: {error}"
+                ) from error
+        # One by one, so that the error names the object.
+        return [
+            self._decoded([entry], [field], rows)[0] for entry, field in zip(entries, fields, strict=True)
+        ]
+
+    def _put_together(self, top: _Standing, field: pa.Field, decoded: Mapping[bytes, pa.Array]) -> pa.Array:
+        """The values of a chunk, given those of all bottom objects by address."""
+        try:
+            pieces, places = self._gathered(top, field, decoded)
+            whole = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+            return whole if places is None else whole.take(pa.array(places))
+        except _UNDECODABLE as error:
+            raise Corruption(
+                f"object {top.entry.address.hex()}: what is stored cannot be decoded: {error}"
+            ) from error
+
+    def _gathered(
+        self, of: _Standing, field: pa.Field, decoded: Mapping[bytes, pa.Array]
+    ) -> tuple[list[pa.Array], Rows | None]:
+        """Arrays of values, and for every row the place of its value in all of them; None for all in order."""
+        if of.patch is None:
+            return [decoded[of.entry.address]], None
+        pieces: list[pa.Array] = []
+        parts: list[Rows | None] = []
+        starts = [0]
+        for base in of.bases:
+            below, found = self._gathered(base, field, decoded)
+            size = sum(map(len, below))
+            if (size if found is None else len(found)) != base.rows:
+                raise Corruption(
+                    f"object {base.entry.address.hex()} has other rows than object {of.entry.address.hex()} says"
                 )
+            parts.append(found)
             pieces += below
-            total += size
-        places = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        inserted = np.empty(0, np.int64)
-        if row_map is not None:
-            inserted = np.flatnonzero(row_map.source < 0)
-            # Rows that come from nowhere get their values below; until then they point anywhere.
-            places = np.append(places, 0)[row_map.source]
-        data = checked(entry, self._source.stored(entry))[0]
-        changes = read_changes(data, inserted, rows, field)
-        places[changes.positions] = total + np.arange(len(changes.values))
-        return [*pieces, changes.values], places
+            starts.append(starts[-1] + size)
+        total = starts[-1]
+        source = None if of.row_map is None else of.row_map.source
+        inserted = np.empty(0, np.int64) if source is None else np.flatnonzero(source < 0)
+        if all(part is None for part in parts):
+            # All values lie as the base rows do.
+            places = np.arange(total) if source is None else source.copy()
+        else:
+            places = np.concatenate(
+                [
+                    np.arange(start, end) if part is None else part + start
+                    for part, start, end in zip(parts, starts, starts[1:], strict=False)
+                ]
+            )
+            if source is not None:
+                # Rows that come from nowhere get their values below; until then they point anywhere.
+                places = np.append(places, 0)[source]
+        data = checked(of.entry, self._source.stored(of.entry))[0]
+        changes = read_changes(data, inserted, of.rows, field)
+        if len(changes.values):
+            places[changes.positions] = total + np.arange(len(changes.values))
+            pieces.append(changes.values)
+        return pieces, places
 
     def _row_map(self, address: bytes, above: Entry) -> RowMap:
         with self._lock:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,9 @@ import pyarrow as pa
 
 from fsvc.engine.alignment import align
 from fsvc.engine.patched import Patched
-from fsvc.errors import Corruption, FsvcError, UnsupportedData
-from fsvc.format import pages
-from fsvc.format.canonical import Identity, identify, storage_class
-from fsvc.format.footer import LeafMeta, reserved_leaf
+from fsvc.errors import Corruption, StorageError
+from fsvc.format.canonical import Identity, digest, storage_class
+from fsvc.format.footer import LeafMeta
 from fsvc.format.index import MAX_DEPTH, Entry, Patch, depth_of, unpack_meta, unpack_patch
 from fsvc.format.manifest import Manifest
 from fsvc.format.patch import (
@@ -35,6 +34,7 @@ from fsvc.format.patch import (
     write_changes,
     write_map,
 )
+from fsvc.format.reserved import reserved_leaves
 from fsvc.format.rowvalues import Words, has_value_words, row_hashes
 
 if TYPE_CHECKING:
@@ -48,11 +48,14 @@ _MOST_CHANGED = 0.5
 """And replaces at most this part of its rows."""
 _LEAST_KNOWN = 0.5
 """A group whose rows are not at least so far in the parent's is stored whole."""
+_LEAST_IN_ORDER = 0.25
+"""Where less of the rows that were found follow each other, no more groups are searched for the others."""
 _MOST_BASES = 6
 _CACHED_HASHES = 8
 _EDGE_ROWS = 256
-# Room for pages that another writer makes a little longer.
-_SLACK = 256
+_NO_ROWS: Rows = np.empty(0, np.int64)
+_DECODED_BYTES = 16 << 20
+"""So many bytes of plain values are decoded at once, for as many columns as that holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,49 @@ class _Alignment:
 
     groups: tuple[int, ...]
     source: Rows | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """How the rows of a group are taken from those of the parent's groups; shared by all columns.
+
+    ``places`` are the places of the rows among the base rows with the inserted ones behind them, None for
+    all base rows in order; ``inserted`` are the rows that are none of the base.
+    """
+
+    rows: int
+    base_rows: int
+    places: pa.Array | None
+    inserted: Rows
+    row_map: bytes | None
+    map_address: bytes | None
+
+    @classmethod
+    def of(cls, alignment: _Alignment, base_rows: Sequence[int]) -> _Taking:
+        source, total = alignment.source, sum(base_rows)
+        if source is None:
+            return cls(total, total, None, _NO_ROWS, None, None)
+        row_map = write_map(RowMap(source, tuple(base_rows)))
+        places = read_map(row_map).source  # what readers will see
+        inserted = np.flatnonzero(places < 0)
+        places[inserted] = total + np.arange(len(inserted))
+        return cls(len(source), total, pa.array(places), inserted, row_map, map_identity(row_map).address)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """What the patch of a column stands on: the parent's objects, and how much they hold.
+
+    ``depth`` is that of the patch; ``whole`` and ``own`` are bytes below it, as :class:`Patch` counts them;
+    ``expected`` what the new chunk would take if it were stored whole; ``plain`` the bytes of its plain values.
+    """
+
+    entries: tuple[Entry, ...]
+    depth: int
+    whole: int
+    own: int
+    expected: float
+    plain: int
 
 
 class Patcher:
@@ -143,12 +189,12 @@ class Patcher:
         low = int(np.searchsorted(self._starts, begin, "right")) - 1
         high = min(groups, max(low + 1, int(np.searchsorted(self._starts, end, "left"))))
         high = min(high, low + _MOST_BASES)
-        for columns in self._telling(arrays):
+        for columns in self._telling():
             hashes = row_hashes([arrays[i] for i in columns])
             if len(np.unique(hashes[:_EDGE_ROWS])) < min(rows, _EDGE_ROWS) // 2:
                 continue  # too many rows look alike
             source = self._find(hashes, low, high, columns)
-            while high - low < _MOST_BASES and (source < 0).any():
+            while high - low < _MOST_BASES and (source < 0).any() and not _scattered(source):
                 # The rows at an edge may be in the neighbouring group.
                 more_low = low > 0 and (source[:_EDGE_ROWS] < 0).mean() > 0.5
                 more_high = high < groups and (source[-_EDGE_ROWS:] < 0).mean() > 0.5
@@ -161,9 +207,9 @@ class Patcher:
                 return self._narrowed(source, low, high)
         return None
 
-    def _telling(self, arrays: Sequence[pa.Array]) -> list[list[int]]:
+    def _telling(self) -> list[list[int]]:
         """Sets of columns that may tell rows apart: those that cuts follow from, else all that can be hashed."""
-        every = [i for i in self._theirs if has_value_words(arrays[i].type)]
+        every = [i for i in self._theirs if has_value_words(self._fields[i].type)]
         return [
             columns
             for columns in (self._cut, every)
@@ -181,8 +227,11 @@ class Patcher:
             found = self._hashes.get(name)
             if found is not None:
                 return found
-        arrays = [self._base(i, group)[0] for i in columns]
-        found = row_hashes(arrays)
+        entries = dict(zip(columns, self._entries(columns, [group]), strict=True))
+        if None in entries.values():
+            raise Corruption("an object that rows are told by is missing")
+        there = {i: found for i, found in entries.items() if found is not None}
+        found = row_hashes(self._bases(there, [group]))
         with self._lock:
             self._hashes[name] = found
             while len(self._hashes) > _CACHED_HASHES:
@@ -207,13 +256,33 @@ class Patcher:
             return _Alignment(groups, None)
         return _Alignment(groups, source)
 
-    def _base(self, column: int, group: int) -> tuple[pa.Array, Entry]:
-        """A chunk of the parent in stored form. Raises Corruption where it is not there or damaged."""
-        identity = self._parent.identity(self._theirs[column], group)
-        entry = self._sink.known([identity])[0]
-        if entry is None or entry.digest != identity.digest:
-            raise Corruption(f"object {identity.address.hex()} is missing")
-        return self._patched.array(entry, self._fields[column], self._parent.rows[group]), entry
+    def _entries(self, columns: Sequence[int], groups: Sequence[int]) -> list[tuple[Entry, ...] | None]:
+        """The parent's objects of each column in some groups; None for a column that lacks one."""
+        identities = [self._parent.identity(self._theirs[i], group) for i in columns for group in groups]
+        found = self._sink.known(identities)
+        there = [
+            entry if entry is not None and entry.digest == identity.digest else None
+            for entry, identity in zip(found, identities, strict=True)
+        ]
+        width = len(groups)
+        rows = [there[k : k + width] for k in range(0, len(there), width)]
+        return [None if None in row else tuple(entry for entry in row if entry is not None) for row in rows]
+
+    def _bases(self, column_entries: Mapping[int, Sequence[Entry]], groups: Sequence[int]) -> list[pa.Array]:
+        """The rows of some groups of the parent, in stored form, for each column of which the objects are given.
+
+        Raises Corruption where one is damaged, StorageError where it cannot be read.
+        """
+        fields = [self._fields[i] for i in column_entries]
+        pieces = [
+            self._patched.arrays(
+                [entries[k] for entries in column_entries.values()], fields, self._parent.rows[group]
+            )
+            for k, group in enumerate(groups)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        return [pa.concat_arrays(parts) for parts in zip(*pieces, strict=True)]
 
     # -- patches -----------------------------------------------------------------------------------
 
@@ -233,93 +302,119 @@ class Patcher:
             alignment = known or self._aligned(first_row, arrays)
             if alignment is None:
                 return {}, None
-            row_map = None
-            if alignment.source is not None:
-                base_rows = tuple(self._parent.rows[group] for group in alignment.groups)
-                row_map = write_map(RowMap(alignment.source, base_rows))
-                if not (read_map(row_map).source == alignment.source).all():
-                    return {}, None
-            found = {}
-            for i in columns:
-                made = self._changes(i, arrays[i], identities[i], alignment, row_map)
+            return self._against(alignment, {i: (arrays[i], identities[i]) for i in columns})
+        except (Corruption, StorageError):
+            return {}, None  # an old object that is damaged must not stand in the way of new data
+
+    def in_place(
+        self, group: int, chunks: Mapping[int, tuple[pa.Array, Identity]]
+    ) -> dict[int, PatchedChunk]:
+        """Of chunks, by column, whose rows are those of a group of the parent, the ones that are worth a patch."""
+        there = {i: chunk for i, chunk in chunks.items() if i in self._theirs}
+        if not there:
+            return {}
+        try:
+            return self._against(_Alignment((group,), None), there)[0]
+        except (Corruption, StorageError):
+            return {}  # as above
+
+    def _against(
+        self, alignment: _Alignment, chunks: Mapping[int, tuple[pa.Array, Identity]]
+    ) -> tuple[dict[int, PatchedChunk], bytes | None]:
+        """The patches of a group whose rows are aligned."""
+        taking = _Taking.of(alignment, [self._parent.rows[group] for group in alignment.groups])
+        stands = {
+            i: stand
+            for i, entries in zip(chunks, self._entries(list(chunks), alignment.groups), strict=True)
+            if entries is not None and (stand := self._stand(entries, taking)) is not None
+        }
+        found = {}
+        for some in _portions(stands):
+            bases = self._bases({i: stands[i].entries for i in some}, alignment.groups)
+            for i, base in zip(some, bases, strict=True):
+                made = self._changes(self._fields[i], *chunks[i], base, stands[i], taking)
                 if made is not None:
                     found[i] = made
-            if row_map is not None and len(row_map) > _WORTH * sum(
-                made[1].whole_bytes for made in found.values()
-            ):
-                return {}, None
-        except (FsvcError, pa.ArrowException, OSError):
-            return {}, None  # an old object that is damaged must not stand in the way of new data
-        return self._with_leaves(arrays, found), row_map if found else None
+        row_map = taking.row_map
+        if row_map is not None and len(row_map) > _WORTH * sum(
+            patch.whole_bytes for _, patch in found.values()
+        ):
+            return {}, None
+        leaves = reserved_leaves([chunks[i][0] for i in found], [self._fields[i] for i in found])
+        patched = {
+            i: PatchedChunk(leaf, patch, data, stands[i].entries)
+            for (i, (data, patch)), leaf in zip(found.items(), leaves, strict=True)
+        }
+        return patched, row_map if found else None
 
-    def _changes(
-        self, column: int, array: pa.Array, identity: Identity, alignment: _Alignment, row_map: bytes | None
-    ) -> tuple[bytes, Patch, tuple[Entry, ...]] | None:
-        """What differs in a column, if that is little enough, and what it stands on."""
-        field = self._fields[column]
-        bases = [
-            self._sink.known([self._parent.identity(self._theirs[column], group)])[0]
-            for group in alignment.groups
-        ]
-        entries = tuple(entry for entry in bases if entry is not None)
-        if len(entries) != len(bases):
-            return None
+    def _stand(self, entries: tuple[Entry, ...], taking: _Taking) -> _Stand | None:
+        """What a patch of a column would stand on, unless that has too many bytes or objects already."""
         depth = 1 + max(depth_of(entry.meta) for entry in entries)
-        if depth > MAX_DEPTH:
-            return None
         below = [unpack_patch(entry.meta) for entry in entries]
-        rows = sum(self._parent.rows[group] for group in alignment.groups)
+        leaves = [unpack_meta(entry.meta) for entry in entries]
         whole = sum(
-            sum(leaf.length for leaf in unpack_meta(entry.meta)) if patch is None else patch.whole_bytes
-            for entry, patch in zip(entries, below, strict=True)
+            sum(leaf.length for leaf in each) if patch is None else patch.whole_bytes
+            for each, patch in zip(leaves, below, strict=True)
         )
         own = sum(patch.own_bytes for patch in below if patch is not None)
-        expected = whole * len(array) / rows
-        if own > whole:
+        if depth > MAX_DEPTH or own > whole:
             return None
-        pieces = [self._base(column, group)[0] for group in alignment.groups]
-        base = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
-        source = alignment.source
-        places = np.arange(len(array)) if source is None else source
-        taken = places >= 0
-        if source is None:
-            predicted, compared = base, array
-        elif taken.all():
-            predicted, compared = base.take(pa.array(places)), array
-        else:
-            predicted, compared = base.take(pa.array(places[taken])), array.filter(pa.array(taken))
-        changed = np.flatnonzero(taken)[differing(predicted, compared)]
+        plain = sum(leaf.uncompressed for each in leaves for leaf in each)
+        return _Stand(entries, depth, whole, own, whole * taking.rows / taking.base_rows, plain)
+
+    def _changes(
+        self,
+        field: pa.Field,
+        array: pa.Array,
+        identity: Identity,
+        base: pa.Array,
+        stand: _Stand,
+        taking: _Taking,
+    ) -> tuple[bytes, Patch] | None:
+        """What differs in a column, if that is little enough."""
+        data, inserted = b"", taking.inserted
+        predicted = base
+        if len(inserted):
+            data = write_changes(_NO_ROWS, array.take(pa.array(inserted)), field)
+            predicted = pa.concat_arrays([base, read_changes(data, inserted, len(array), field).values])
+        if taking.places is not None:
+            predicted = predicted.take(taking.places)
+        changed = np.flatnonzero(differing(predicted, array))
         if len(changed) > _MOST_CHANGED * len(array):
             return None
-        inserted = np.flatnonzero(~taken)
-        positions = np.sort(np.concatenate([changed, inserted]))
-        data = write_changes(changed, array.take(pa.array(positions)), field)
-        if len(data) > _WORTH * expected or own + len(data) > whole:
+        if len(changed):
+            changed = np.setdiff1d(changed, inserted, assume_unique=True)
+            positions = np.sort(np.concatenate([changed, inserted]))
+            data = write_changes(changed, array.take(pa.array(positions)), field)
+        if len(data) > _WORTH * stand.expected or stand.own + len(data) > stand.whole:
             return None
         # What was written is read, applied and proven: nothing else says that it is right.
-        changes = read_changes(data, inserted, len(array), field)
-        places = np.where(taken, places, 0)
-        places[changes.positions] = len(base) + np.arange(len(changes.values))
-        if identify(pa.concat_arrays([base, changes.values]).take(pa.array(places)), field) != identity:
+        if len(changed):
+            changes = read_changes(data, inserted, len(array), field)
+            places = np.arange(len(array))
+            places[changes.positions] = len(array) + np.arange(len(changes.values))
+            predicted = pa.concat_arrays([predicted, changes.values]).take(pa.array(places))
+        if digest(predicted, field) != identity.digest:
             return None
-        name = None if row_map is None else map_identity(row_map).address
-        patch = Patch(depth, tuple(entry.address for entry in entries), name, own + len(data), whole)
-        return data, patch, entries
+        addresses = tuple(entry.address for entry in stand.entries)
+        return data, Patch(stand.depth, addresses, taking.map_address, stand.own + len(data), stand.whole)
 
-    def _with_leaves(
-        self, arrays: Sequence[pa.Array], found: dict[int, tuple[bytes, Patch, tuple[Entry, ...]]]
-    ) -> dict[int, PatchedChunk]:
-        """Patches with the metadata of what they are thawed to: exact statistics, and room for the pages."""
-        try:
-            thawed = pages.plain([arrays[i] for i in found], [self._fields[i] for i in found])
-        except UnsupportedData:
-            return {}  # stored whole, it is refused by name
-        return {
-            i: PatchedChunk(
-                tuple(reserved_leaf(leaf, leaf.length + leaf.length // 64 + _SLACK) for leaf in chunk.leaves),
-                patch,
-                data,
-                bases,
-            )
-            for (i, (data, patch, bases)), chunk in zip(found.items(), thawed, strict=True)
-        }
+
+def _scattered(source: Rows) -> bool:
+    """Whether the rows that were found follow each other nowhere: they are of a table that was shuffled."""
+    found = source[source >= 0]
+    return len(found) > _EDGE_ROWS and float((np.diff(found) == 1).mean()) < _LEAST_IN_ORDER
+
+
+def _portions(stands: Mapping[int, _Stand]) -> Iterator[list[int]]:
+    """The columns in runs that are decoded at once, so that a group of wide rows is not in memory twice."""
+    run: list[int] = []
+    size = 0
+    for i, stand in stands.items():
+        if run and size + stand.plain > _DECODED_BYTES:
+            yield run
+            run, size = [], 0
+        run.append(i)
+        size += stand.plain
+    if run:
+        yield run

@@ -7,7 +7,7 @@ is computed again from the decoded values and compared with the manifest's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
@@ -27,7 +27,7 @@ from fsvc.format.footer import FileSchema
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import ChunkPages
-from fsvc.format.rowvalues import Counts
+from fsvc.format.rowvalues import Counts, is_binary_like
 from fsvc.format.stored import Categories, from_stored, stored_type
 
 __all__ = ["SnapshotReader", "decode_groups", "empty_columns"]
@@ -265,6 +265,9 @@ class SnapshotReader:
         footer = pages.parquet_schema(pa.schema(named))
         entries = self.entries(numbers)
         categories = self.categories(numbers)
+        # Categories are looked up for each value that comes up, rather than for each row.
+        coded = [i for i, field in enumerate(schema) if pa.types.is_dictionary(field.type)]
+        coded = [i for i in coded if is_binary_like(fields[i].type)]
         if not self.manifest.rows:
             empty = [
                 self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories)
@@ -275,11 +278,12 @@ class SnapshotReader:
         def read(groups: Sequence[int]) -> list[pa.RecordBatch]:
             batches = []
             for group, columns in zip(
-                groups, self._stored(footer, groups, entries, named, numbers), strict=True
+                groups, self._stored(footer, groups, entries, named, numbers, coded), strict=True
             ):
                 arrays = []
                 for array, field, number in zip(columns, fields, numbers, strict=True):
-                    _prove(array, field, self.manifest.identity(number, group), self.place(number, group))
+                    plain = _decoded(array)
+                    _prove(plain, field, self.manifest.identity(number, group), self.place(number, group))
                     arrays.append(self._restored(array, number, categories))
                 batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
             return batches
@@ -312,30 +316,20 @@ class SnapshotReader:
         entries: Sequence[Sequence[Entry] | Mapping[int, Entry]],
         named: Sequence[pa.Field],
         numbers: Sequence[int],
+        coded: Collection[int] = (),
     ) -> list[list[pa.Array]]:
-        """The columns of some groups in stored form; the pages of all that are no patches in one go."""
+        """The columns of some groups in stored form; those that are no patches are decoded in one go."""
         rows = [self.manifest.rows[group] for group in groups]
-        patched = [i for i, column in enumerate(entries) if any(is_patch(column[group]) for group in groups)]
-        whole = [i for i in range(len(entries)) if i not in set(patched)]
-        if patched:
-            footer = pages.parquet_schema(pa.schema([named[i] for i in whole]))
-        decoded = (
-            decode_groups(
-                footer,
-                [
-                    (count, [self._objects.read(entries[i][group]) for i in whole])
-                    for group, count in zip(groups, rows, strict=True)
-                ],
-                [named[i] for i in whole],
-                self.place(numbers[0], groups[0]),
-            )
-            if whole
-            else [[] for _ in groups]
-        )
-        for group, count, arrays in zip(groups, rows, decoded, strict=True):
-            for i in patched:  # ascending, so that each column comes to its place
-                arrays.insert(i, self.patched.array(entries[i][group], named[i], count))
-        return decoded
+        if any(is_patch(column[group]) for column in entries for group in groups):
+            return [
+                self.patched.arrays([column[group] for column in entries], named, count)
+                for group, count in zip(groups, rows, strict=True)
+            ]
+        chunks = [
+            (count, [self._objects.read(column[group]) for column in entries])
+            for group, count in zip(groups, rows, strict=True)
+        ]
+        return decode_groups(footer, chunks, named, self.place(numbers[0], groups[0]), coded)
 
     def _runs(self, entries: Sequence[Sequence[Entry]], workers: int) -> Iterator[list[int]]:
         """The groups in runs that are decoded at once: a few small ones, or a large one alone.
@@ -383,15 +377,21 @@ def decode_groups(
     groups: Sequence[tuple[int, Sequence[ChunkPages]]],
     fields: Sequence[pa.Field],
     what: str,
+    coded: Collection[int] = (),
 ) -> list[list[pa.Array]]:
     """The columns of row groups in stored form, as :func:`fsvc.format.pages.decode` gives them.
 
     Raises Corruption naming ``what`` where the pages are none: a forged index can say anything.
     """
     try:
-        return pages.decode(schema, groups, fields)
+        return pages.decode(schema, groups, fields, coded)
     except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
         raise Corruption(f"{what}: what is stored cannot be decoded: {error}") from error
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    """The values of an array that may be a dictionary."""
+    return array.dictionary.take(array.indices) if pa.types.is_dictionary(array.type) else array
 
 
 def _prove(array: pa.Array, field: pa.Field, identity: Identity, what: str) -> None:

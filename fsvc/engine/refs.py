@@ -40,6 +40,7 @@ _FIRST_PAUSE: Final = 0.02  # seconds; doubles with each attempt, times a random
 _LAST_SEQUENCE: Final = 9_999_999_999
 
 _FILE: Final = re.compile(r"([0-9]{10})\.json")
+_FILES: Final = re.compile(r"(?:(?!0{10})[0-9]{10}\.json)*")
 _COMMIT: Final = re.compile(r"[0-9a-f]{64}")
 _TRANSACTION: Final = re.compile(r"[0-9a-f]{32}")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
@@ -92,6 +93,11 @@ class Refs:
         """
         sequences = self._sequences(kind, name)
         return self._read(kind, name, max(sequences)) if sequences else None
+
+    def entry(self, kind: str, name: str, sequence: int) -> RefEntry:
+        """Give one entry of a ref. Raises Corruption if it is damaged or not there."""
+        _check_kind(kind)
+        return self._read(kind, name, sequence)
 
     def log(self, kind: str, name: str) -> list[RefEntry]:
         """Give all entries of a ref, newest first. Raises Corruption if one is damaged."""
@@ -207,19 +213,24 @@ class Refs:
         if len(names.escape(name)) > names.MAX_ESCAPED:
             return []  # no ref can be called so; a store would not take the key
         directory = _directory(kind, name)
-        return [_sequence(entry.key, directory) for entry in self._storage.list(directory)]
+        names_of_files = [key[len(directory) :] for key in self._storage.keys(directory)]
+        # Long logs are looked through at once; what is no entry is found and named one by one.
+        if _FILES.fullmatch("".join(names_of_files)) is None:
+            for name_of_file in names_of_files:
+                _sequence(directory + name_of_file, directory)
+        return [int(name_of_file[:10]) for name_of_file in names_of_files]
 
     def _newest(self, kind: str) -> dict[str, int]:
         """Give the highest sequence of every ref of a kind."""
         _check_kind(kind)
         newest: dict[str, int] = {}
-        for found in self._storage.list(f"refs/{kind}/"):
-            directory, slash, _ = found.key.rpartition("/")
-            sequence = _sequence(found.key, directory + slash)
-            try:
-                name = names.unescape(directory.removeprefix(f"refs/{kind}").removeprefix("/"))
-            except Corruption:
-                raise Corruption(f"{found.key} does not belong to any ref") from None
+        called: dict[str, str] = {}
+        for key in self._storage.keys(f"refs/{kind}/"):
+            directory, slash, _ = key.rpartition("/")
+            sequence = _sequence(key, directory + slash)
+            if directory not in called:
+                called[directory] = _name_of(kind, directory, key)
+            name = called[directory]
             newest[name] = max(newest.get(name, 0), sequence)
         return newest
 
@@ -276,6 +287,14 @@ def _check_kind(kind: str) -> None:
 
 def _directory(kind: str, name: str) -> str:
     return f"refs/{kind}/{names.escape(name)}/"
+
+
+def _name_of(kind: str, directory: str, key: str) -> str:
+    """The name of the ref whose entries, one of them ``key``, lie in a directory."""
+    try:
+        return names.unescape(directory.removeprefix(f"refs/{kind}").removeprefix("/"))
+    except Corruption:
+        raise Corruption(f"{key} does not belong to any ref") from None
 
 
 def _called(kind: str, name: str) -> str:

@@ -46,7 +46,7 @@ class Stats:
 
     ``stored_bytes`` is the size of all files in the store, ``pack_bytes`` of packs, ``index_bytes``
     of index files, ``manifest_bytes`` of manifests. Commits are those that a ref reaches. ``objects``
-    counts those that index files name. ``full_bytes`` and ``logical_bytes`` are sums over feature sets.
+    counts those that index files name, copies once. ``full_bytes`` and ``logical_bytes`` are sums over feature sets.
     """
 
     feature_sets: dict[str, FeatureSetStats]
@@ -99,7 +99,7 @@ def stats(store: Store, *, progress: Progress = silent) -> Stats:
         pins=len(heads["pins"]),
         commits=commits,
         snapshots=len(every),
-        objects=sum(len(table) for table in store.objects.tables()),
+        objects=meter.objects,
         packs=len(sizes.get("packs", ())),
         stored_bytes=sum(map(sum, sizes.values())),
         pack_bytes=sum(sizes.get("packs", ())),
@@ -128,6 +128,11 @@ class _Meter:
         self._above = np.array([i for i, _ in standing], np.int64)
         below = self._places(b"".join(address for _, address in standing))
         self._above, self._below = self._above[below >= 0], below[below >= 0]
+
+    @property
+    def objects(self) -> int:
+        """How many different objects there are."""
+        return len(self._addresses)
 
     def _places(self, addresses: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Where addresses are among all of them; -1 for one that no index file names."""

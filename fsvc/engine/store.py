@@ -82,7 +82,7 @@ def _read_info(storage: Storage) -> RepositoryInfo:
     try:
         data = storage.get(REPOSITORY_KEY)
     except KeyAbsent:
-        if next(iter(storage.list("commits/")), None) is not None:
+        if next(iter(storage.keys("commits/")), None) is not None:
             raise Corruption(
                 f"{storage.location} holds commits, but {REPOSITORY_KEY} is missing",
                 hint="put it back from a copy of the repository; nothing else needs to be restored",
@@ -157,9 +157,9 @@ class Store:
     def commit_ids(self) -> list[str]:
         """The ids of all stored commits, reachable or not, sorted."""
         return sorted(
-            entry.key[len("commits/") : -len(".json")]
-            for entry in self.storage.list("commits/")
-            if entry.key.endswith(".json")
+            key[len("commits/") : -len(".json")]
+            for key in self.storage.keys("commits/")
+            if key.endswith(".json")
         )
 
     def manifest(self, snapshot: str) -> Manifest:

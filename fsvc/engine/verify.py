@@ -22,8 +22,9 @@ import pyarrow as pa
 from blake3 import blake3
 
 from fsvc.engine.catalogue import Catalogue, Positions
+from fsvc.engine.condemned import Lists
 from fsvc.engine.history import short
-from fsvc.engine.objects import checked, pack_key
+from fsvc.engine.objects import checked, outside, pack_key
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
@@ -48,13 +49,14 @@ __all__ = ["Counts", "Damage", "Report", "verify"]
 _PIECE = 4 << 20
 """Packs are read in pieces of at most this many bytes."""
 _CACHED_MANIFESTS = 4
+_MOST_LOOKS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
     """One thing that is damaged or missing.
 
-    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref`` or ``repository``, and
+    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref``, ``repository`` or ``list``, and
     ``name`` the thing's own name: an id, an address, a key. ``problem`` is ``missing`` or ``damaged``;
     ``detail`` is the rest of a sentence about the thing. ``affects`` names what cannot be read, or may
     not be what it was: snapshots as ``NAME@COMMIT (refs whose newest commit holds it)``, and refs.
@@ -159,6 +161,8 @@ class _Verification:
         self._missing: dict[bytes, _Found] = {}
         self._catalogue = Catalogue([])
         self._reader = Patched(self)
+        self._dead: frozenset[str] = frozenset()
+        """Packs that were deleted for good, whatever index files say of them."""
         self._packs: dict[str, int] = {}
         self._checked_packs: set[str] = set()
 
@@ -167,8 +171,7 @@ class _Verification:
         self._repository()
         self._refs()
         self._commits()
-        self._index()
-        self._all_packs()
+        self._stored()
         self._all_snapshots()
         self._look_for_missing()
         self._unreferenced()
@@ -221,7 +224,7 @@ class _Verification:
 
     def _refs(self) -> None:
         logs: dict[tuple[str, str], dict[int, str]] = {}
-        for key in sorted(entry.key for entry in self._storage.list("refs/")):
+        for key in sorted(self._storage.keys("refs/")):
             parts = key.split("/")
             try:
                 name = names.unescape(parts[2])
@@ -327,26 +330,64 @@ class _Verification:
 
     # -- index files and packs -------------------------------------------------------------------
 
+    def _stored(self) -> None:
+        """Index files and packs. If packs were deleted for good meanwhile, once more: others hold their objects."""
+        found, counts = len(self._found), replace(self._counts)
+        for _ in range(_MOST_LOOKS):
+            self._index()
+            self._all_packs()
+            deleted = self._read_lists().dead_packs - self._dead
+            if deleted.isdisjoint(self._bad_packs):
+                return
+            del self._found[found:]
+            self._counts = replace(counts)
+            for kept in (self._bad_objects, self._extended, self._patched, self._bad_packs):
+                kept.clear()
+            self._checked_packs.clear()
+
+    def _read_lists(self) -> Lists:
+        """The lists of condemned and dead files; one that is damaged is noted."""
+        lists = Lists(self._storage)
+        try:
+            lists.refresh()
+        except FsvcError as error:
+            self._failed("list", "of condemned files", error)
+        return lists
+
     def _index(self) -> None:
+        self._bad_indexes, self._index_names = [], []
+        loaded: dict[str, ObjectTable] = {}
+        tried: dict[str, FsvcError | None] = {}
+        # What was merged into another file while it was looked for is in that one: the index is listed again.
+        keys = self._index_keys()
+        while fresh := [key for key in keys if key not in tried]:
+            for key in fresh:
+                tried[key] = None
+                try:
+                    data = self._storage.get(key)
+                    table = ObjectTable(data, what="it")
+                    if len(table) and int(table.pack_numbers.max()) >= len(table.packs):
+                        raise Corruption("it places objects in a pack that it does not name")
+                    if index.table_id(data) != _index_name(key):
+                        tried[key] = Corruption("its content does not have this id")
+                    loaded[key] = table
+                except FsvcError as error:
+                    tried[key] = error
+            keys = self._index_keys()
+        self._dead = self._read_lists().dead_packs
         tables = []
-        for key in sorted(entry.key for entry in self._storage.list("index/") if entry.key.endswith(".idx")):
+        for key in keys:
             self._counts.index_files += 1
-            name = key[len("index/") : -len(".idx")]
-            try:
-                data = self._storage.get(key)
-                table = ObjectTable(data, what="it")
-                if len(table) and int(table.pack_numbers.max()) >= len(table.packs):
-                    raise Corruption("it places objects in a pack that it does not name")
-            except FsvcError as error:
-                self._bad_indexes.append(self._failed("index", name, error))
-                continue
-            if index.table_id(data) != name:
-                self._bad_indexes.append(
-                    self._note("index", name, "damaged", "its content does not have this id")
-                )
-            self._index_names.append(name)
-            tables.append(table)
+            problem = tried[key]
+            if problem is not None:
+                self._bad_indexes.append(self._failed("index", _index_name(key), problem))
+            if key in loaded:
+                self._index_names.append(_index_name(key))
+                tables.append(outside(loaded[key], self._dead))
         self._catalogue = Catalogue(tables)
+
+    def _index_keys(self) -> list[str]:
+        return sorted(key for key in self._storage.keys("index/") if key.endswith(".idx"))
 
     def _all_packs(self) -> None:
         self._packs = {
@@ -354,7 +395,7 @@ class _Verification:
             for entry in self._storage.list("packs/")
             if entry.key.endswith(".pack")
         }
-        objects = self._catalogue.by_pack()
+        objects = {n: numbers for n, numbers in self._catalogue.by_pack().items() if n not in self._dead}
         total = sum(self._packs.get(name, 0) for name in objects)
         for name, numbers in objects.items():
             self._pack(name, numbers)
@@ -830,12 +871,16 @@ class _Verification:
             ("packs/", ".pack", self._checked_packs),
         ):
             number = sum(
-                entry.key[len(prefix) : -len(suffix)] not in known
-                for entry in self._storage.list(prefix)
-                if entry.key.endswith(suffix)
+                key[len(prefix) : -len(suffix)] not in known
+                for key in self._storage.keys(prefix)
+                if key.endswith(suffix)
             )
             setattr(counts, f"unreferenced_{prefix[:-1]}", number)
         counts.unreferenced_objects = int((~self._catalogue.reached).sum())
+
+
+def _index_name(key: str) -> str:
+    return key[len("index/") : -len(".idx")]
 
 
 def read_trailer(store: Store, name: str, size: int) -> ObjectTable:

@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsvc.engine.keys import KeyCheck, null_key
-from fsvc.engine.objects import Objects, PackWriter, checked
+from fsvc.engine.objects import Found, Objects, PackWriter, checked
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.patching import PatchedChunk, Patcher
 from fsvc.engine.progress import Progress, silent
 from fsvc.errors import Corruption, StorageError, UnsupportedData
 from fsvc.format import index, pages
 from fsvc.format import schema as schemas
-from fsvc.format.canonical import Identity, identify
+from fsvc.format.canonical import Identity, digest, identify
 from fsvc.format.categories import child_path, dictionaries, dictionary_types
 from fsvc.format.cutting import Cutter, counted_bytes, cut_parameters
 from fsvc.format.extension import ExtendedChunk, extend
@@ -36,6 +36,7 @@ from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.manifest import Manifest
 from fsvc.format.pages import Encoding
 from fsvc.format.patch import map_identity
+from fsvc.format.reserved import reserved_leaves
 from fsvc.format.rowvalues import Words, row_hashes
 from fsvc.format.stored import comparable, from_stored, stored_field, to_stored
 
@@ -87,50 +88,61 @@ class NewObjects:
         Raises UnsupportedData where another chunk with the same address but another digest is known.
         """
         found = self.objects.lookup(b"".join(identity.address for identity in identities))
+        entries = [found[i] for i in range(len(found))]
         wanted = []
-        reused: list[Entry] = []
         with self._lock:
-            self.reused_index.update(found.files())
-            for i, identity in enumerate(identities):
-                entry = found[i]
+            for i, (identity, entry) in enumerate(zip(identities, entries, strict=True)):
+                if entry is not None and entry.pack in self.objects.condemned_packs:
+                    entry = entries[i] = None  # it is to go: stored again, it stays
                 if entry is None:
                     digest = self._claimed.setdefault(identity.address, identity.digest)
                     wanted.append(digest is identity.digest)
                 else:
                     digest = entry.digest
-                    reused.append(entry)
                     wanted.append(False)
                 if digest != identity.digest:
                     raise UnsupportedData(
                         f"column {names[i]!r} holds a run of rows whose address {identity.address.hex()} belongs to"
                         " other data in this repository: a forged hash collision; it cannot be stored"
                     )
-            self._reuse(reused)
+        self._reuse([entry for entry in entries if entry is not None], found)
         return wanted
 
-    def _reuse(self, entries: Sequence[Entry]) -> None:
-        """Remember where objects lie that this commit stands on, and those that they stand on."""
+    def _reuse(self, entries: Sequence[Entry], found: Found) -> None:
+        """Remember where objects lie that this commit stands on, and those that they stand on.
+
+        ``found`` is the lookup that gave them. The lock is held to take notes alone, not while objects are
+        looked for: two threads may look for the same ones.
+        """
         level = list(entries)
+        files = found.files()
         while level:
-            self.reused_packs.update(entry.pack for entry in level)
             extended: list[Entry] = []
             wanted: dict[bytes, Entry] = {}
             for entry in level:
                 extension = index.unpack_extension(entry.meta)
                 if extension is not None:
-                    self.reused_index.update(self.objects.lookup(extension.base.address).files())
+                    files |= self.objects.lookup(extension.base.address).files()
                     extended.append(self.objects.base(entry, extension))
                 else:
-                    wanted.update(dict.fromkeys(set(index.below(entry.meta)) - self._standing, entry))
-            self._standing.update(wanted)
-            found = self.objects.find(b"".join(wanted)) if wanted else ()
+                    wanted.update(dict.fromkeys(index.below(entry.meta), entry))
+            with self._lock:
+                self.reused_packs.update(entry.pack for entry in level)
+                self.reused_index.update(files)
+                for address in self._standing & wanted.keys():
+                    del wanted[address]
+            files = {}
             if wanted:
-                assert not isinstance(found, tuple)
-                self.reused_index.update(found.files())
-            level = extended + [
-                self.objects.standing(address, above) if (there := found[i]) is None else there
-                for i, (address, above) in enumerate(wanted.items())
-            ]
+                below = self.objects.find(b"".join(wanted))
+                files = below.files()
+                extended += [
+                    self.objects.standing(address, above) if (there := below[i]) is None else there
+                    for i, (address, above) in enumerate(wanted.items())
+                ]
+            level = extended
+            with self._lock:
+                # Only now: another thread must not take for noted what this one could not find.
+                self._standing.update(wanted)
 
     def add(self, identity: Identity, chunk: pages.ChunkPages) -> None:
         """Store a claimed chunk whole."""
@@ -141,17 +153,13 @@ class NewObjects:
         found = self.objects.lookup(chunk.extension.base.address)
         base = found[0]
         assert base is not None
-        with self._lock:
-            self.reused_index.update(found.files())
-            self._reuse([base])
+        self._reuse([base], found)
         self._packs.add(identity, index.pack_extension(chunk.leaves, chunk.extension), chunk.pages)
 
     def patch(self, identity: Identity, chunk: PatchedChunk) -> None:
         """Store a claimed chunk as what differs from others."""
         found = self.objects.lookup(b"".join(chunk.patch.bases))
-        with self._lock:
-            self.reused_index.update(found.files())
-            self._reuse(chunk.bases)
+        self._reuse(chunk.bases, found)
         self._packs.add(identity, index.pack_patch(chunk.leaves, chunk.patch), [chunk.data])
 
     def map_rows(self, row_map: bytes) -> None:
@@ -183,7 +191,9 @@ class NewObjects:
         if not identities:
             return []
         found = self.objects.lookup(b"".join(identity.address for identity in identities))
-        return [found[i] for i in range(len(found))]
+        entries = [found[i] for i in range(len(found))]
+        leaving = self.objects.condemned_packs
+        return [None if entry is None or entry.pack in leaving else entry for entry in entries]
 
     @property
     def bytes_added(self) -> int:
@@ -216,6 +226,12 @@ class _Encodings:
                         for i, encoding, level in found:
                             self._encodings[i], self._levels[i] = encoding, level
             return [self._encodings[i] for i in columns], [self._levels[i] for i in columns]
+
+    def of_rest(self, column: int) -> Encoding:
+        """What pages that follow others are encoded with: a chunk has one dictionary, at its start."""
+        with self._lock:
+            known = self._encodings.get(column, Encoding.PLAIN)
+        return Encoding.PLAIN if known is Encoding.DICTIONARY else known
 
     def _tried(self, given: Sequence[tuple[int, pa.Array]]) -> list[tuple[int, Encoding, int]]:
         """The best encoding and level for each column, by a new chunk of it."""
@@ -441,7 +457,7 @@ def write_chunks(
     def run(group: int) -> int:
         columns = list(changed[group])
         arrays = [make(column, group) for column in columns]
-        identities, new = job.replaced(columns, arrays)
+        identities, new = job.replaced(group, columns, arrays)
         for column, identity in zip(columns, identities, strict=True):
             chunks[column, group] = np.frombuffer(identity.address + identity.digest, np.uint8)
         return new
@@ -606,36 +622,44 @@ class _Job:
         wanted = self._sink.claim(identities, self._schema.names)
         columns = [i for i, want in enumerate(wanted) if want]
         bases = self._extendable(group.number, columns, arrays)
+        extended = self._extended(group.number, bases, arrays, identities)
+        for i, extension in extended.items():
+            self._sink.extend(identities[i], extension)
         patched = self._patched(group, [i for i in columns if i not in bases], arrays, identities)
         for i, patch in patched.items():
             self._sink.patch(identities[i], patch)
-        whole = [i for i in columns if i not in patched]
-        fresh = [arrays[i] for i in whole]
-        fields = [self._fields[i] for i in whole]
-        encodings, levels = self._encodings.of(whole, fresh)
-        chunks = pages.encode(fresh, fields, encodings, levels)
-        extended = self._extended(group.number, bases, whole, arrays, encodings, levels, chunks)
-        for i, chunk in zip(whole, chunks, strict=True):
-            if i in extended:
-                self._sink.extend(identities[i], extended[i])
-            else:
-                self._sink.add(identities[i], chunk)
+        whole = [i for i in columns if i not in patched and i not in extended]
+        self._store_whole(whole, [arrays[i] for i in whole], [identities[i] for i in whole])
         return len(columns)
 
-    def replaced(self, columns: Sequence[int], arrays: Sequence[pa.Array]) -> tuple[list[Identity], int]:
-        """Identify and store chunks of some columns; their identities, and how many were new."""
+    def _store_whole(
+        self, columns: Sequence[int], arrays: Sequence[pa.Array], identities: Sequence[Identity]
+    ) -> None:
+        assert self._sink is not None
+        encodings, levels = self._encodings.of(columns, arrays)
+        chunks = pages.encode(arrays, [self._fields[i] for i in columns], encodings, levels)
+        for identity, chunk in zip(identities, chunks, strict=True):
+            self._sink.add(identity, chunk)
+
+    def replaced(
+        self, group: int, columns: Sequence[int], arrays: Sequence[pa.Array]
+    ) -> tuple[list[Identity], int]:
+        """Identify and store chunks that take the place of the parent's; their identities, and how many were new."""
         fields = [self._fields[column] for column in columns]
         identities = [identify(array, field) for array, field in zip(arrays, fields, strict=True)]
         if self._sink is None:
             return identities, 0
         wanted = self._sink.claim(identities, [field.name for field in fields])
-        fresh = [i for i, want in enumerate(wanted) if want]
-        new = [arrays[i] for i in fresh]
-        encodings, levels = self._encodings.of([columns[i] for i in fresh], new)
-        for i, chunk in zip(
-            fresh, pages.encode(new, [fields[i] for i in fresh], encodings, levels), strict=True
-        ):
-            self._sink.add(identities[i], chunk)
+        fresh = {
+            column: (array, identity)
+            for column, array, identity, want in zip(columns, arrays, identities, wanted, strict=True)
+            if want
+        }
+        patched = {} if self._patcher is None else self._patcher.in_place(group, fresh)
+        for i, patch in patched.items():
+            self._sink.patch(fresh[i][1], patch)
+        whole = [i for i in fresh if i not in patched]
+        self._store_whole(whole, [fresh[i][0] for i in whole], [fresh[i][1] for i in whole])
         return identities, len(fresh)
 
     def _patched(
@@ -673,11 +697,8 @@ class _Job:
         self,
         group: int,
         bases: dict[int, Entry],
-        columns: Sequence[int],
         arrays: Sequence[pa.Array],
-        encodings: Sequence[Encoding],
-        levels: Sequence[int],
-        chunks: Sequence[pages.ChunkPages],
+        identities: Sequence[Identity],
     ) -> dict[int, ExtendedChunk]:
         """The new chunks, by column, that are stored as rows appended to what the parent has."""
         if not bases or self._parent is None:
@@ -686,37 +707,45 @@ class _Job:
         numbers = list(bases)
         fields = [self._fields[i] for i in numbers]
         rests = pages.encode(
-            [arrays[i].slice(shared) for i in numbers],
-            fields,
-            [_without_dictionary(encodings[columns.index(i)]) for i in numbers],
-            [levels[columns.index(i)] for i in numbers],
+            [arrays[i].slice(shared) for i in numbers], fields, [self._encodings.of_rest(i) for i in numbers]
         )
-        result: dict[int, ExtendedChunk] = {}
-        for i, rest in zip(numbers, rests, strict=True):
+        wholes = reserved_leaves([arrays[i] for i in numbers], fields)
+        found: dict[int, ExtendedChunk] = {}
+        for i, rest, whole in zip(numbers, rests, wholes, strict=True):
             entry = bases[i]
             below = index.unpack_extension(entry.meta)
-            found = extend(
+            chunk = extend(
                 Identity(entry.address, entry.digest),
                 unpack_meta(entry.meta),
                 0 if below is None else below.depth,
                 rest,
-                chunks[columns.index(i)],
+                whole,
             )
-            if found is not None and self._reads_back(found, entry, i, arrays[i]):
-                result[i] = found
-        return result
+            if chunk is not None:
+                found[i] = chunk
+        return self._reading_back(found, bases, len(arrays[numbers[0]]), identities)
 
-    def _reads_back(self, chunk: ExtendedChunk, base: Entry, column: int, array: pa.Array) -> bool:
-        """Whether an extension decodes to the very rows that it stands for; if not, it is not used."""
+    def _reading_back(
+        self,
+        chunks: dict[int, ExtendedChunk],
+        bases: Mapping[int, Entry],
+        rows: int,
+        identities: Sequence[Identity],
+    ) -> dict[int, ExtendedChunk]:
+        """The extensions that decode to the very rows that they stand for; the others are not used."""
         assert self._sink is not None
-        field = self._fields[column].with_name("c0")
-        footer = pages.parquet_schema(pa.schema([field]))
+        fields = [pa.field(f"c{i}", self._fields[i].type, self._fields[i].nullable) for i in chunks]
+        footer = pages.parquet_schema(pa.schema(fields))
         try:
-            whole = chunk.after(self._sink.read(base))
-            decoded = pages.decode(footer, [(len(array), [whole])], [field])[0][0]
+            wholes = [chunk.after(self._sink.read(bases[i])) for i, chunk in chunks.items()]
+            decoded = pages.decode(footer, [(rows, wholes)], fields)[0]
         except (Corruption, StorageError, pa.ArrowException, OSError):
-            return False  # an old object that is damaged must not stand in the way of new data
-        return identify(decoded, field) == identify(array, field)
+            return {}  # an old object that is damaged must not stand in the way of new data
+        return {
+            i: chunk
+            for (i, chunk), array in zip(chunks.items(), decoded, strict=True)
+            if digest(array, self._fields[i]) == identities[i].digest
+        }
 
     def check_key(self, result: _GroupResult) -> None:
         """Take a group's key hashes in. A group that the parent has too is known, the first time."""
@@ -759,11 +788,6 @@ class _Job:
         if self._sink is not None and self._sink.claim([identity], [path])[0]:
             self._sink.add(identity, pages.encode([stored], [kept], [Encoding.PLAIN])[0])
         return identity
-
-
-def _without_dictionary(encoding: Encoding) -> Encoding:
-    """What pages that follow others are encoded with: a chunk has one dictionary, at its start."""
-    return Encoding.PLAIN if encoding is Encoding.DICTIONARY else encoding
 
 
 def _plain(t: pa.DataType) -> pa.DataType:

@@ -6,6 +6,7 @@ snapshot below it. Fields: docs/format.md, "Commit".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,11 +20,12 @@ from fsvc.format import strictjson
 __all__ = ["FORMAT", "CommitRecord", "SetVersion", "is_id", "parse"]
 
 FORMAT = 1
+_ID = re.compile("[0-9a-f]{64}")
 
 
 def is_id(text: str) -> bool:
     """Whether a text is a whole commit or snapshot id: 64 lower-case hexadecimal digits."""
-    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

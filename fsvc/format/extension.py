@@ -34,20 +34,20 @@ class ExtendedChunk:
 
 
 def extend(
-    base: Identity, leaves: Sequence[LeafMeta], depth: int, rest: ChunkPages, whole: ChunkPages
+    base: Identity, leaves: Sequence[LeafMeta], depth: int, rest: ChunkPages, whole: Sequence[LeafMeta]
 ) -> ExtendedChunk | None:
-    """The chunk ``whole`` as ``rest`` after the stored chunk ``base``, if that is worth it.
+    """A chunk as the pages ``rest`` after the stored chunk ``base``, if that is worth it.
 
-    ``leaves`` and ``depth`` are the base's metadata and how many objects it stands on itself. None
-    where the pages do not fit together, where it would stand on too many objects, or where it saves
-    less than half.
+    ``leaves`` and ``depth`` are the base's metadata and how many objects it stands on itself; ``whole``
+    tells the statistics of the whole chunk. None where the pages do not fit together, where it would stand
+    on too many objects, or where more than half of the bytes are new.
     """
     if depth >= MAX_EXTENSIONS or len(leaves) != len(rest.leaves):
         return None
-    if 2 * sum(leaf.length for leaf in rest.leaves) > sum(leaf.length for leaf in whole.leaves):
+    if sum(leaf.length for leaf in rest.leaves) > sum(leaf.length for leaf in leaves):
         return None
     joined = []
-    for first, second, all_of_it in zip(leaves, rest.leaves, whole.leaves, strict=True):
+    for first, second, all_of_it in zip(leaves, rest.leaves, whole, strict=True):
         leaf = joined_leaf(first, second, all_of_it)
         if leaf is None:
             return None

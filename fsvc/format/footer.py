@@ -28,6 +28,7 @@ _BYTE_ARRAY = 6  # of parquet.thrift's Type
 _KEPT = (_TYPE, _ENCODINGS, _CODEC, _VALUES, _UNCOMPRESSED, _COMPRESSED, _STATISTICS, _ENCODING_STATS)
 # Field ids of Statistics that tell the range: the old and the new min and max and their exactness.
 _RANGE = (1, 2, 5, 6, 7, 8)
+_NULLS = 3
 
 _LEAF = struct.Struct("<HHIqqQQQ")
 
@@ -126,14 +127,21 @@ def make_leaf(fields: thrift.Struct, dictionary_page: int, data_page: int) -> Le
     )
 
 
-def reserved_leaf(leaf: LeafMeta, length: int) -> LeafMeta:
+def reserved_leaf(
+    leaf: LeafMeta, length: int, *, values: int | None = None, nulls: int = 0, ranged: bool = True
+) -> LeafMeta:
     """The metadata of a leaf whose pages get ``length`` bytes of a file, more than they need.
 
     Readers stop at num_values, so what follows the pages is not looked at. How many pages there are of
-    which kind is left out: the next time they are written it may be otherwise.
+    which kind is left out: the next time they are written it may be otherwise. With ``values`` it is a leaf
+    of so many values and nulls that has the range of this one, or none unless it is ``ranged``.
     """
     fields = {i: v for i, v in leaf.fields().items() if i != _ENCODING_STATS}
     fields[_COMPRESSED] = (I64, length)
+    if values is not None:
+        fields[_VALUES], fields[_UNCOMPRESSED] = (I64, values), (I64, length)
+        statistics = _statistics(fields[_STATISTICS][1], not ranged)
+        fields[_STATISTICS] = (STRUCT, {**statistics, _NULLS: (I64, nulls)})
     return make_leaf(fields, leaf.dictionary_page, leaf.data_page)
 
 
@@ -216,14 +224,19 @@ class RowGroup:
     leaves: Sequence[tuple[LeafMeta, int]]
 
 
-def read_footer(data: bytes | memoryview) -> thrift.Struct:
-    """The FileMetaData of a whole Parquet file in memory."""
+def _footer_bytes(data: bytes | memoryview) -> bytes:
+    """The bytes of the FileMetaData of a whole Parquet file in memory."""
     if len(data) < 12 or bytes(data[-4:]) != MAGIC:
         raise Corruption("not a Parquet file: it does not end in PAR1")
     length = int.from_bytes(bytes(data[-8:-4]), "little")
     if length > len(data) - 12:
         raise Corruption("the Parquet footer is longer than the file")
-    return thrift.read_struct(bytes(data[len(data) - 8 - length : len(data) - 8]))[0]
+    return bytes(data[len(data) - 8 - length : len(data) - 8])
+
+
+def read_footer(data: bytes | memoryview) -> thrift.Struct:
+    """The FileMetaData of a whole Parquet file in memory."""
+    return thrift.read_struct(_footer_bytes(data))[0]
 
 
 def file_schema(footer: thrift.Struct) -> FileSchema:
@@ -260,22 +273,55 @@ def read_leaves(data: bytes | memoryview, drop_range: Sequence[bool]) -> list[tu
     a chunk holds NaN, which has no place in the order that min and max speak of.
     """
     view = memoryview(data)
-    groups = read_footer(view)[4][1][1]
-    if len(groups) != 1:
-        raise Corruption(f"expected one row group, found {len(groups)}")
+    footer = _footer_bytes(view)
+    count, position = thrift.struct_list(footer, thrift.find(footer, 0, 4))
+    if count != 1:
+        raise Corruption(f"expected one row group, found {count}")
     result = []
-    for chunk, without in zip(groups[0][1][1][1], drop_range, strict=True):
-        meta = chunk[3][1]
-        data_page = meta[_DATA_PAGE][1]
-        dictionary = meta[_DICTIONARY_PAGE][1] if _DICTIONARY_PAGE in meta else None
+    count, position = thrift.struct_list(footer, thrift.find(footer, position, 1))
+    if count != len(drop_range):
+        raise Corruption(f"expected {len(drop_range)} column chunks, found {count}")
+    for without in drop_range:
+        place = thrift.find(footer, position, 3)
+        spans, position = thrift.spans(footer, place)
+        position = thrift.end(footer, position)
+        data_page = thrift.integer(footer, spans[_DATA_PAGE])
+        dictionary = thrift.integer(footer, spans[_DICTIONARY_PAGE]) if _DICTIONARY_PAGE in spans else None
         start = data_page if dictionary is None else min(data_page, dictionary)
-        length = meta[_COMPRESSED][1]
-        kept = {i: value for i, value in meta.items() if i in _KEPT}
-        if _STATISTICS in meta:
-            kept[_STATISTICS] = (STRUCT, _statistics(meta[_STATISTICS][1], without))
-        leaf = make_leaf(kept, -1 if dictionary is None else dictionary - start, data_page - start)
-        result.append((leaf, view[start : start + length]))
+        pages = (-1 if dictionary is None else dictionary - start, data_page - start)
+        leaf = None if without else _copied_leaf(footer, spans, *pages)
+        if leaf is None:
+            meta = thrift.read_struct(footer, place)[0]
+            kept = {i: value for i, value in meta.items() if i in _KEPT}
+            if _STATISTICS in meta:
+                kept[_STATISTICS] = (STRUCT, _statistics(meta[_STATISTICS][1], without))
+            leaf = make_leaf(kept, *pages)
+        result.append((leaf, view[start : start + leaf.length]))
     return result
+
+
+def _copied_leaf(
+    footer: bytes, spans: dict[int, thrift.Span], dictionary_page: int, data_page: int
+) -> LeafMeta | None:
+    """What :func:`make_leaf` gives, cut out of the footer as it stands; None where other fields lie between."""
+    before = _DATA_PAGE if dictionary_page < 0 else _DICTIONARY_PAGE
+    after = [i for i in (_STATISTICS, _ENCODING_STATS) if i in spans]
+    order = [_TYPE, _ENCODINGS, _PATH, _CODEC, _VALUES, _UNCOMPRESSED, _COMPRESSED, _DATA_PAGE]
+    if dictionary_page >= 0:
+        order.append(_DICTIONARY_PAGE)
+    if list(spans)[: len(order) + len(after)] != [*order, *after]:
+        return None
+    tail = footer[spans[before].end : spans[after[-1]].end] if after else b""
+    return LeafMeta(
+        footer[spans[_TYPE].header : spans[_ENCODINGS].end],
+        footer[spans[_CODEC].header : spans[_COMPRESSED].end],
+        tail,
+        dictionary_page,
+        data_page,
+        thrift.integer(footer, spans[_COMPRESSED]),
+        thrift.integer(footer, spans[_UNCOMPRESSED]),
+        thrift.integer(footer, spans[_VALUES]),
+    )
 
 
 def _row_group(group: RowGroup, paths: Sequence[bytes], ordinal: int) -> bytes:

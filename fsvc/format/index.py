@@ -8,11 +8,13 @@ docs/format.md, "Index".
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 import zstandard
 from blake3 import blake3
@@ -33,9 +35,11 @@ __all__ = [
     "ObjectTable",
     "Patch",
     "address_words",
+    "assemble",
     "below",
     "checksum",
     "depth_of",
+    "merge_tables",
     "own_lengths",
     "pack_extension",
     "pack_meta",
@@ -53,6 +57,8 @@ _COMPRESSED_MAGIC = b"FSVCIDZ1"
 _LEVEL = 9
 _MOST_COMPRESSED = 1 << 22
 """Tables of more bytes are left as they are, to be used as they lie in a file."""
+_LARGE = 1 << 16
+_STRIDE = 16
 _HEAD = struct.Struct("<8sIIQQ")
 _CHECKSUM_BYTES = 8
 
@@ -75,6 +81,8 @@ MAX_DEPTH = 32
 """How many objects an object may stand on, one on the other, itself not counted."""
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +294,8 @@ class ObjectTable:
 
         self.what = what
         self.data = memoryview(data)
-        raw = take("u1", packs * DIGEST_BYTES).tobytes()
+        self._pack_ids = take("u1", packs * DIGEST_BYTES).reshape(packs, DIGEST_BYTES)
+        raw = self._pack_ids.tobytes()
         self.packs: list[str] = [raw[i : i + DIGEST_BYTES].hex() for i in range(0, len(raw), DIGEST_BYTES)]
         self.high: Words = take("<u8", count)
         self.low: Words = take("<u8", count)
@@ -297,21 +306,40 @@ class ObjectTable:
         self._pack = take("<u4", count)
         self._digests = take("u1", count * DIGEST_BYTES).reshape(count, DIGEST_BYTES)
         self._heap = view[position : position + heap]
+        self._meta_starts: Words | None = None
+        self._fence: Words | None = None
+
+    def part(self, keep: Flags) -> ObjectTable:
+        """The same table with some of its objects only, in their order; ``data`` is that of the whole."""
+        found = copy(self)
+        for name in ("high", "low", "_offsets", "_lengths", "_checksums", "_pack", "_digests"):
+            setattr(found, name, getattr(self, name)[keep])
+        found._fence = None
+        found._meta_starts, found._meta_ends = self._starts()[keep], self._meta_ends[keep]
+        return found
+
+    def _starts(self) -> Words:
+        """Where the metadata of each object begins in the heap."""
+        if self._meta_starts is not None:
+            return self._meta_starts
+        return np.concatenate([np.zeros(1, np.uint64), self._meta_ends[:-1]])[: len(self)]
 
     def __len__(self) -> int:
         return len(self.high)
 
     def find(self, high: Words, low: Words) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The positions of addresses in the table, -1 where one is not there."""
+        """The positions of addresses in the table, -1 where one is not there; of several copies the first."""
         if len(self) == 0:
             return np.full(len(high), -1, np.int64)
-        at = np.searchsorted(self.high, high)
-        clipped = np.minimum(at, len(self) - 1)
-        hit = (self.high[clipped] == high) & (self.low[clipped] == low)
-        found = np.where(hit, clipped, -1)
+        at = self._first_at(high)
+        at[at == len(self)] = 0
+        same = np.flatnonzero(self.high[at] == high)
+        hit = self.low[at[same]] == low[same]
+        found = np.full(len(high), -1, np.int64)
+        found[same[hit]] = at[same[hit]]
         # Equal first words with other second words: rare enough to look through one by one.
-        for i in np.flatnonzero((self.high[clipped] == high) & ~hit):
-            position = int(clipped[i])
+        for i in same[~hit]:
+            position = int(at[i])
             while position < len(self) and self.high[position] == high[i]:
                 if self.low[position] == low[i]:
                     found[i] = position
@@ -319,9 +347,66 @@ class ObjectTable:
                 position += 1
         return found
 
+    def _first_at(self, high: Words) -> Positions:
+        """Where the first of the numbers that are not less would stand; fastest for a sorted batch.
+
+        In a large table every 16th number is looked through first, which takes little memory to walk.
+        """
+        count = len(self)
+        if count < _LARGE:
+            return np.searchsorted(self.high, high).astype(np.int64, copy=False)
+        if self._fence is None:
+            self._fence = self.high[::_STRIDE].copy()
+        at = np.maximum(np.searchsorted(self._fence, high) - 1, 0) * _STRIDE
+        step = _STRIDE // 2
+        while step:
+            at += step * (self.high[np.minimum(at + (step - 1), count - 1)] < high)
+            step //= 2
+        at += self.high[np.minimum(at, count - 1)] < high
+        found: Positions = np.minimum(at, count)
+        return found
+
+    def copies(self, high: Words, low: Words) -> list[Entry]:
+        """All objects of one address, those that stand on fewer others first."""
+        position = int(self.find(high, low)[0])
+        found: list[Entry] = []
+        while 0 <= position < len(self) and (self.high[position], self.low[position]) == (high[0], low[0]):
+            found.append(self.entry(position))
+            position += 1
+        return found
+
+    def covers(self, other: ObjectTable) -> bool:
+        """Whether this table says all that another one says: every object, in the same place, with its checksum."""
+        at = self.find(other.high, other.low)
+        if (at < 0).any():
+            return False
+        rest = np.arange(len(other))
+        while len(rest):
+            rest, at = rest[differ := self._places(at) != other._places(rest)], at[differ] + 1
+            # Where copies of an object lie in several places, it may be the next one.
+            inside = at < len(self)
+            if (
+                not inside.all()
+                or not ((self.high[at] == other.high[rest]) & (self.low[at] == other.low[rest])).all()
+            ):
+                return False
+        return True
+
+    def _places(self, positions: Positions) -> np.ndarray[Any, np.dtype[np.bytes_]]:
+        """Pack, offset and checksum of some objects, as values that compare as a whole."""
+        rows = np.empty((len(positions), DIGEST_BYTES + 16), "u1")
+        rows[:, :DIGEST_BYTES] = self._pack_ids[self._pack[positions]]
+        rows[:, DIGEST_BYTES:-8] = self._offsets[positions].astype("<u8").view("u1").reshape(-1, 8)
+        rows[:, -8:] = self._checksums[positions].astype("<u8").view("u1").reshape(-1, 8)
+        return rows.view(f"S{rows.shape[1]}").reshape(-1)
+
     def entry(self, position: int) -> Entry:
         """The object at a position of the table."""
-        start = int(self._meta_ends[position - 1]) if position else 0
+        start = (
+            int(self._meta_starts[position])
+            if self._meta_starts is not None
+            else (int(self._meta_ends[position - 1]) if position else 0)
+        )
         end = int(self._meta_ends[position])
         if start > end or end > len(self._heap):
             raise Corruption(f"{self.what} is damaged: metadata out of bounds")
@@ -352,6 +437,39 @@ class ObjectTable:
     def pack_numbers(self) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """The position in :attr:`packs` of every object's pack, in order of address."""
         return self._pack
+
+    @property
+    def checksums(self) -> Words:
+        """The checksum of every object, in order of address."""
+        return self._checksums
+
+    def metas(self) -> pa.LargeBinaryArray:
+        """The metadata of all objects, in order of address. Raises Corruption where one is out of bounds."""
+        starts, ends = self._starts(), self._meta_ends
+        if len(self) and ((starts > ends).any() or int(ends.max()) > len(self._heap)):
+            raise Corruption(f"{self.what} is damaged: metadata out of bounds")
+        heap = pa.py_buffer(self._heap)
+        if self._meta_starts is None:
+            offsets = np.concatenate([np.zeros(1, np.int64), ends.astype(np.int64)])
+            return pa.LargeBinaryArray.from_buffers(
+                pa.large_binary(), len(self), [None, pa.py_buffer(offsets), heap]
+            )
+        edges = np.column_stack([starts, ends]).astype(np.int64).reshape(-1)
+        # Every second piece between the edges is the metadata of an object; the others are left-out ones.
+        pieces = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), max(0, len(edges) - 1), [None, pa.py_buffer(edges), heap]
+        )
+        return pieces.take(pa.array(np.arange(0, len(pieces), 2)))
+
+    def depths(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """How many objects every object stands on, one on the other, in order of address."""
+        starts, sizes = self._starts().astype(np.int64), (self._meta_ends - self._starts()).astype(np.int64)
+        heap = np.frombuffer(self._heap, "u1")
+        found = np.zeros(len(self), np.uint8)
+        long = np.flatnonzero((sizes > 3) & (starts + sizes <= len(heap)))
+        deep = long[np.isin(heap[starts[long]], (EXTENSION, PATCH))]
+        found[deep] = heap[starts[deep] + 3]
+        return found
 
     def digests(self, positions: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The digests at some positions of the table, 32 bytes a row."""
@@ -386,23 +504,91 @@ def write_table(entries: Iterable[Entry], *, compress: bool = False) -> bytes:
 
     A table is compressed only where that saves a quarter, and never a large one.
     """
-    ordered = sorted(entries, key=lambda entry: entry.address)
+    ordered = sorted(
+        entries, key=lambda entry: (entry.address, depth_of(entry.meta), entry.pack, entry.offset)
+    )
     packs = sorted({entry.pack for entry in ordered if entry.pack})
     numbers = {pack: i for i, pack in enumerate(packs)}
     high, low = address_words(b"".join(entry.address for entry in ordered))
-    heap = b"".join(entry.meta for entry in ordered)
+    columns = (
+        high,
+        low,
+        np.array([e.offset for e in ordered], "<u8"),
+        np.array([e.length for e in ordered], "<u8"),
+        np.array([e.checksum for e in ordered], "<u8"),
+        np.cumsum([len(e.meta) for e in ordered], dtype="<u8"),
+        np.array([numbers.get(e.pack, 0) for e in ordered], "<u4"),
+    )
+    digests = b"".join(e.digest for e in ordered)
+    return assemble(packs, columns, digests, b"".join(entry.meta for entry in ordered), compress)
+
+
+def merge_tables(
+    tables: Sequence[ObjectTable], *, without: Collection[str] = (), compress: bool = False
+) -> bytes:
+    """The bytes of one table of all that some index files name, each thing once.
+
+    Objects in the packs ``without`` are left out. Copies of an object in several places all stay, those that
+    stand on fewer others first. Raises Corruption where a table is damaged.
+    """
+    packs = sorted({pack for table in tables for pack in table.packs}.difference(without))
+    numbers = {pack: i for i, pack in enumerate(packs)}
+    pack = np.concatenate(
+        [
+            np.empty(0, np.int64),
+            *(np.array([numbers.get(p, -1) for p in t.packs], np.int64)[t.pack_numbers] for t in tables),
+        ]
+    )
+    high, low, offsets, lengths, checksums = (
+        np.concatenate([np.empty(0, np.uint64), *(getattr(table, name) for table in tables)])
+        for name in ("high", "low", "offsets", "lengths", "checksums")
+    )
+    metas = pa.concat_arrays([pa.array([], pa.large_binary()), *(table.metas() for table in tables)])
+    depth = np.concatenate([np.empty(0, np.uint8), *(table.depths() for table in tables)])
+    digests = np.concatenate(
+        [np.empty((0, DIGEST_BYTES), np.uint8), *(t.digests(np.arange(len(t))) for t in tables)]
+    )
+    kept = np.flatnonzero(pack >= 0)
+    order = kept[np.lexsort((offsets[kept], pack[kept], depth[kept], low[kept], high[kept]))]
+    same = np.zeros(len(order), np.bool_)
+    for column in (high, low, pack, offsets, lengths, checksums):
+        same[1:] |= column[order[1:]] != column[order[:-1]]
+    if len(order):
+        same[0] = True
+    order = order[same]
+    metas = metas.take(pa.array(order))
+    used = np.unique(pack[order])
+    columns = (
+        high[order],
+        low[order],
+        offsets[order],
+        lengths[order],
+        checksums[order],
+        np.frombuffer(metas.buffers()[1], np.int64, len(order) + 1)[1:]
+        if len(order)
+        else np.empty(0, np.int64),
+        np.searchsorted(used, pack[order]),
+    )
+    names = [packs[i] for i in used]
+    heap = b"" if metas.buffers()[2] is None else bytes(metas.buffers()[2])[: int(columns[5].max(initial=0))]
+    return assemble(names, columns, digests[order].tobytes(), heap, compress)
+
+
+def assemble(
+    packs: Sequence[str], columns: Sequence[np.ndarray[Any, Any]], digests: bytes, heap: bytes, compress: bool
+) -> bytes:
+    """The bytes of a table from its columns, in the order in which they lie in it.
+
+    These are both words of the addresses, offsets, lengths, checksums, ends of the metadata in the ``heap``, and
+    numbers of ``packs``; all sorted by address.
+    """
     body = b"".join(
         [
-            _HEAD.pack(MAGIC, len(packs), 0, len(ordered), len(heap)),
+            _HEAD.pack(MAGIC, len(packs), 0, len(columns[0]), len(heap)),
             *(bytes.fromhex(pack) for pack in packs),
-            high.astype("<u8").tobytes(),
-            low.astype("<u8").tobytes(),
-            np.array([e.offset for e in ordered], "<u8").tobytes(),
-            np.array([e.length for e in ordered], "<u8").tobytes(),
-            np.array([e.checksum for e in ordered], "<u8").tobytes(),
-            np.cumsum([len(e.meta) for e in ordered], dtype="<u8").tobytes(),
-            np.array([numbers.get(e.pack, 0) for e in ordered], "<u4").tobytes(),
-            *(e.digest for e in ordered),
+            *(column.astype("<u8", copy=False).tobytes() for column in columns[:-1]),
+            columns[-1].astype("<u4", copy=False).tobytes(),
+            digests,
             heap,
         ]
     )

@@ -8,7 +8,7 @@ dictionary, and delta-packed integers of narrow deltas (docs/decisions/0001-enco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
@@ -29,6 +29,7 @@ __all__ = [
     "choose_levels",
     "decode",
     "encode",
+    "has_nan",
     "leaf_arrays",
     "leaf_count",
     "parquet_schema",
@@ -88,7 +89,8 @@ def leaf_arrays(array: pa.Array) -> list[pa.Array]:
     return [array]
 
 
-def _has_nan(array: pa.Array) -> bool:
+def has_nan(array: pa.Array) -> bool:
+    """Whether a leaf holds a float that is not a number."""
     if not pa.types.is_floating(array.type):
         return False
     if pa.types.is_float16(array.type):
@@ -197,7 +199,7 @@ def _write(
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         names = ", ".join(repr(f.name) for f in fields[:3])
         raise UnsupportedData(f"Parquet cannot hold a run of rows of column(s) {names}: {error}") from error
-    nan = [_has_nan(leaf) for array in arrays for leaf in leaf_arrays(array)]
+    nan = [has_nan(leaf) for array in arrays for leaf in leaf_arrays(array)]
     return footer.read_leaves(sink.getvalue(), nan)
 
 
@@ -341,11 +343,15 @@ def parquet_schema(schema: pa.Schema) -> footer.FileSchema:
 
 
 def decode(
-    schema: footer.FileSchema, groups: Sequence[tuple[int, Sequence[ChunkPages]]], fields: Sequence[pa.Field]
+    schema: footer.FileSchema,
+    groups: Sequence[tuple[int, Sequence[ChunkPages]]],
+    fields: Sequence[pa.Field],
+    coded: Collection[int] = (),
 ) -> list[list[pa.Array]]:
     """Decode row groups: per group its rows and the stored chunks of ``fields``; arrays in stored form.
 
-    ``schema`` must be :func:`parquet_schema` of the stored fields. The pages must have been checked.
+    ``schema`` must be :func:`parquet_schema` of the stored fields. The pages must have been checked. Columns of
+    text or bytes whose places are in ``coded`` come as dictionaries of their values: with each value once.
     """
     import pyarrow.parquet as pq
 
@@ -362,14 +368,19 @@ def decode(
         row_groups.append(RowGroup(rows, leaves))
     parts.append(footer.write_footer(schema, row_groups, ()))
     file = pq.ParquetFile(
-        pa.BufferReader(b"".join(parts)), arrow_extensions_enabled=False, pre_buffer=False, memory_map=False
+        pa.BufferReader(b"".join(parts)),
+        arrow_extensions_enabled=False,
+        pre_buffer=False,
+        memory_map=False,
+        read_dictionary=[fields[i].name for i in coded],
     )
     # All groups in one call: the buffers of a column are then large, and cost fewer page faults.
     table = file.read_row_groups(range(len(groups)), use_threads=False)
     columns = []
-    for column, field in zip(table.columns, fields, strict=True):
+    for i, (column, field) in enumerate(zip(table.columns, fields, strict=True)):
         array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-        columns.append(array if array.type == field.type else array.cast(field.type))
+        wanted = pa.dictionary(pa.int32(), field.type) if i in coded else field.type
+        columns.append(array if array.type == wanted else array.cast(wanted))
     starts = [0, *accumulate(rows for rows, _ in groups)]
     if len(groups) == 1:
         return [columns]

@@ -221,9 +221,11 @@ def _nullable_offsets(lengths: Counts, array: pa.Array) -> pa.Array:
 def from_stored(array: pa.Array, target: pa.DataType, categories: Categories, path: str) -> pa.Array:
     """The inverse of :func:`to_stored`: the array in the type ``target`` of the schema.
 
-    ``categories`` holds the categories of every dictionary type, by path.
+    ``categories`` holds the categories of every dictionary type, by path. The values of a dictionary may
+    come coded, as any dictionary of them: then each is looked up once.
     """
-    if array.type == target:
+    coded = pa.types.is_dictionary(array.type)
+    if array.type == target and not coded:
         return array
     if isinstance(target, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(
@@ -231,10 +233,13 @@ def from_stored(array: pa.Array, target: pa.DataType, categories: Categories, pa
         )
     if pa.types.is_dictionary(target):
         values = categories[path]
-        plain = from_stored(array, target.value_type, categories, path)
+        distinct = array.dictionary if coded else array
+        plain = from_stored(distinct, target.value_type, categories, path)
         if plain.type != values.type:
             plain = plain.cast(values.type)
         indices = _indices(plain, values, path).cast(target.index_type)
+        if coded:
+            indices = indices.take(array.indices)
         return pa.DictionaryArray.from_arrays(indices, values, ordered=target.ordered, safe=False)
     if pa.types.is_null(target):
         return pa.nulls(len(array))

@@ -11,7 +11,7 @@ do not occur in Parquet's metadata and are refused.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from fsvc.errors import Corruption
 
@@ -25,9 +25,15 @@ __all__ = [
     "LIST",
     "STRUCT",
     "TRUE",
+    "Span",
     "Struct",
+    "end",
     "field_header",
+    "find",
+    "integer",
     "read_struct",
+    "spans",
+    "struct_list",
     "varint",
     "write_fields",
     "write_struct",
@@ -151,6 +157,128 @@ def read_struct(data: bytes | memoryview, position: int = 0) -> tuple[Struct, in
     """
     reader = _Reader(data, position)
     return reader.struct(0), reader.position
+
+
+class Span(NamedTuple):
+    """Where a field of a struct lies: its wire type, its header, its value, and the byte after it."""
+
+    wire: int
+    header: int
+    value: int
+    end: int
+
+
+def spans(data: bytes, position: int = 0) -> tuple[dict[int, Span], int]:
+    """The fields of the struct that starts at ``position``, in their order, not read; and where it ends.
+
+    Raises Corruption where the bytes are not a struct.
+    """
+    fields: dict[int, Span] = {}
+    previous = 0
+    try:
+        while head := data[position]:
+            start, wire = position, head & 0x0F
+            position += 1
+            if head >> 4:
+                previous += head >> 4
+            else:
+                reader = _Reader(data, position)
+                previous, position = reader.zigzag(), reader.position
+            after = _skip(data, position, wire, 0)
+            fields[previous] = Span(wire, start, position, after)
+            position = after
+    except IndexError:
+        raise Corruption("Parquet metadata ends too early") from None
+    return fields, position + 1
+
+
+def find(data: bytes, position: int, field: int) -> int:
+    """Where the value of a struct's field begins; what comes before it is passed over.
+
+    Raises Corruption where there is no such field of a struct, list, binary or integer.
+    """
+    previous = 0
+    try:
+        while head := data[position]:
+            position += 1
+            if head >> 4:
+                previous += head >> 4
+            else:
+                reader = _Reader(data, position)
+                previous, position = reader.zigzag(), reader.position
+            if previous == field:
+                return position
+            position = _skip(data, position, head & 0x0F, 0)
+    except IndexError:
+        raise Corruption("Parquet metadata ends too early") from None
+    raise Corruption(f"Parquet metadata lacks the field {field}")
+
+
+def struct_list(data: bytes, position: int) -> tuple[int, int]:
+    """How many structs the list at ``position`` has, and where the first one begins.
+
+    Raises Corruption where it is none.
+    """
+    reader = _Reader(data, position)
+    head = reader.byte()
+    if head & 0x0F != STRUCT:
+        raise Corruption("Parquet metadata has no list of structs where one is needed")
+    return (head >> 4 if head >> 4 < 15 else reader.varint()), reader.position
+
+
+def end(data: bytes, position: int) -> int:
+    """Where a struct ends, given where any of its fields does."""
+    try:
+        return _skip(data, position, STRUCT, 0)
+    except IndexError:
+        raise Corruption("Parquet metadata ends too early") from None
+
+
+def integer(data: bytes, span: Span) -> int:
+    """The integer of a field. Raises Corruption for a field of another type."""
+    if span.wire not in (I16, I32, I64):
+        raise Corruption("Parquet metadata has no integer where one is needed")
+    return _Reader(data, span.value).zigzag()
+
+
+def _skip(data: bytes, position: int, wire: int, depth: int) -> int:
+    """Where a value that starts at ``position`` ends; an IndexError where that is past the data."""
+    if wire in (I16, I32, I64):
+        while data[position] > 0x7F:
+            position += 1
+        return position + 1
+    if wire in (TRUE, FALSE):
+        return position
+    if wire == BINARY:
+        reader = _Reader(data, position)
+        length = reader.varint()
+        return reader.position + length
+    if depth > _MAX_DEPTH:
+        raise Corruption("Parquet metadata is nested too deeply")
+    if wire == STRUCT:
+        while head := data[position]:
+            position += 1
+            if not head >> 4:
+                position = _skip(data, position, I64, depth)
+            position = _skip(data, position, head & 0x0F, depth + 1)
+        return position + 1
+    if wire == LIST:
+        head = data[position]
+        position += 1
+        count, element = head >> 4, head & 0x0F
+        if count == 15:
+            reader = _Reader(data, position)
+            count, position = reader.varint(), reader.position
+        if count > len(data) - position:
+            raise Corruption("Parquet metadata declares a list longer than itself")
+        if element in (TRUE, FALSE):
+            return position + count
+        for _ in range(count):
+            position = _skip(data, position, element, depth + 1)
+        return position
+    if wire in (BYTE, DOUBLE):
+        return position + (1 if wire == BYTE else 8)
+    raise Corruption(f"Parquet metadata holds an unknown wire type {wire}")
 
 
 def _value(wire: int, value: Any, out: list[bytes]) -> None:

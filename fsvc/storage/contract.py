@@ -24,11 +24,23 @@ if TYPE_CHECKING:
 
     Data: TypeAlias = Buffer | Sequence[Buffer]
 
-__all__ = ["Entry", "Storage", "byte_views", "check_key", "check_prefix", "check_range"]
+__all__ = [
+    "LONGEST_KEY",
+    "Entry",
+    "Storage",
+    "byte_views",
+    "check_key",
+    "check_prefix",
+    "check_range",
+    "is_component",
+]
 
 _COMPONENT = r"[A-Za-z0-9_%-][A-Za-z0-9._%-]{0,254}"
 _KEY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_LONGEST_KEY = 900  # bytes; object stores stop at 1024, and a repository has a prefix of its own there
+is_component = re.compile(_COMPONENT).fullmatch
+"""Whether a text may stand between the slashes of a key."""
+LONGEST_KEY = 900
+"""Bytes of a key; object stores stop at 1024, and a repository has a prefix of its own there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,9 @@ class Storage(Protocol):
         A prefix below which there is nothing gives nothing.
         """
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Give the keys that :meth:`list` gives, alone: where sizes cost a call each, none is made."""
+
     def size(self, key: str) -> int:
         """Give the number of bytes under ``key``. Raises KeyAbsent."""
 
@@ -106,7 +121,7 @@ class Storage(Protocol):
 
 def check_key(key: str) -> None:
     """Raise InvalidUse unless ``key`` has the form that every store takes."""
-    if not isinstance(key, str) or len(key) > _LONGEST_KEY or _KEY.fullmatch(key) is None:
+    if not isinstance(key, str) or len(key) > LONGEST_KEY or _KEY.fullmatch(key) is None:
         raise InvalidUse(f"{key!r} is not a key that a store takes")
 
 

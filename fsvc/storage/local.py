@@ -25,7 +25,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fsvc.errors import CommitUnknown, Corruption, InvalidUse, KeyAbsent, KeyExists, NotFound, StorageError
-from fsvc.storage.contract import Entry, byte_views, check_key, check_prefix, check_range
+from fsvc.storage.contract import (
+    LONGEST_KEY,
+    Entry,
+    byte_views,
+    check_key,
+    check_prefix,
+    check_range,
+    is_component,
+)
 from fsvc.storage.system import TEMPORARY_PREFIX, System
 
 if TYPE_CHECKING:
@@ -172,7 +180,19 @@ class LocalStorage:
     def list(self, prefix: str) -> Iterator[Entry]:
         """See :meth:`Storage.list`."""
         check_prefix(prefix)
-        return self._walk(prefix)
+        for key, entry in self._walk(prefix):
+            try:
+                size = entry.stat().st_size
+            except FileNotFoundError:
+                continue  # deleted meanwhile
+            except OSError as error:
+                raise self._failure("list", key, error) from error
+            yield Entry(key, size)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """See :meth:`Storage.keys`."""
+        check_prefix(prefix)
+        return (key for key, _ in self._walk(prefix))
 
     def size(self, key: str) -> int:
         """See :meth:`Storage.size`."""
@@ -314,25 +334,23 @@ class LocalStorage:
             raise
         return True
 
-    def _walk(self, prefix: str) -> Iterator[Entry]:
+    def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Every file below a prefix, by its key. Whether one is a file, the directory itself mostly says."""
         folders = [prefix]
         while folders:
             folder = folders.pop()
+            room = LONGEST_KEY - len(folder)
             try:
                 with self._system.scan(self._base + folder) as found:
                     for entry in found:
-                        try:
-                            check_key(key := folder + entry.name)
-                        except InvalidUse:
-                            continue  # unfinished files, and what others put there: no key can mean them
-                        if entry.is_dir():
-                            folders.append(key + "/")
-                        elif entry.is_file():
-                            try:
-                                size = entry.stat().st_size
-                            except FileNotFoundError:
-                                continue  # deleted meanwhile
-                            yield Entry(key, size)
+                        name = entry.name
+                        # Unfinished files, and what others put there: no key can mean them.
+                        if len(name) > room or not is_component(name):
+                            continue
+                        if entry.is_file():
+                            yield folder + name, entry
+                        elif entry.is_dir():
+                            folders.append(f"{folder}{name}/")
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ENOTDIR) and os.path.isdir(self._root):
                     continue  # nothing was written there yet, or it was deleted meanwhile

@@ -70,6 +70,11 @@ class MemoryStorage:
         items = self._items.copy()
         return (Entry(key, len(data)) for key, (data, _) in items.items() if key.startswith(prefix))
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        """See :meth:`Storage.keys`."""
+        check_prefix(prefix)
+        return (key for key in self._items.copy() if key.startswith(prefix))
+
     def size(self, key: str) -> int:
         """See :meth:`Storage.size`."""
         return len(self._item(key)[0])

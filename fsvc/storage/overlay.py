@@ -71,6 +71,10 @@ class OverlayStorage:
             if entry.key not in seen:
                 yield entry
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        """See :meth:`Storage.keys`."""
+        return iter({**dict.fromkeys(self._above.keys(prefix)), **dict.fromkeys(self._below.keys(prefix))})
+
     def size(self, key: str) -> int:
         """See :meth:`Storage.size`."""
         try:

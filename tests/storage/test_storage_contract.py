@@ -195,6 +195,7 @@ def test_listing_takes_directories_only(store: Storage) -> None:
 
     def listed(prefix: str) -> set[tuple[str, int]]:
         found = [(e.key, e.size) for e in store.list(prefix)]
+        assert sorted(store.keys(prefix)) == sorted(key for key, _ in found)
         assert len(found) == len(set(found))
         return set(found)
 

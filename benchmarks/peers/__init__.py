@@ -1,0 +1,1 @@
+"""The same changes in other stores: ``python -m benchmarks.peers``, or ``make bench-peers``."""
