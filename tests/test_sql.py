@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,21 @@ def test_damage_is_named(repo: fsvc.Repository) -> None:
     answer = repo.ask("select sum(balance) from customers@v1")
     with pytest.raises(Corruption):
         list(answer.rows()[1])
+
+
+def test_threads_that_share_an_open_file_do_not_move_each_other(repo: fsvc.Repository) -> None:
+    """DuckDB's threads do: each seeks and then reads, and another one may come in between."""
+    from fsvc.query.filesystem import SnapshotFileSystem
+
+    file = SnapshotFileSystem(repo).open("customers@v1")
+    whole = file.read()
+    assert file.seek(-4, 2) == len(whole) - 4
+
+    def elsewhere() -> None:
+        assert file.tell() == 0
+        assert file.read(4) == whole[:4]
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert file.read() == whole[-4:] == b"PAR1"

@@ -10,13 +10,13 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
-from fsvc.engine.virtual import VirtualFile, layout
+from fsvc.engine.virtual import VirtualFile, remembered_layout
 from fsvc.errors import FsvcError
 from fsvc.query.filesystem import Served, SnapshotFile, SnapshotFileSystem
 from fsvc.query.texttypes import quote_text
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ROW_NUMBER",
     "Session",
-    "close_at_exit",
     "connect",
+    "detach_at_exit",
     "snapshot_relation",
     "table_relation",
     "virtual_relation",
@@ -48,9 +48,22 @@ def _close_all() -> None:
         connection.close()
 
 
-def close_at_exit(connection: duckdb.DuckDBPyConnection) -> None:
-    """See to it that a connection is closed before Python ends."""
-    _open.add(connection)
+_attached: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+
+
+@atexit.register
+def _detach_all() -> None:
+    """A connection of somebody else stays open: only what was registered with it goes."""
+    import duckdb
+
+    for connection in list(_attached):
+        with suppress(duckdb.Error):  # it was closed
+            connection.unregister_filesystem("fsvc")
+
+
+def detach_at_exit(connection: duckdb.DuckDBPyConnection) -> None:
+    """See to it that DuckDB has nothing to complain about at exit of a connection with our filesystem."""
+    _attached.add(connection)
 
 
 def connect(settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -68,7 +81,10 @@ def connect(settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnect
             **(settings or {}),
         }
     )
-    close_at_exit(connection)
+    with suppress(duckdb.CatalogException):  # not every DuckDB has it
+        # Left to itself, DuckDB bridges the gaps between columns, and reads what no query names.
+        connection.execute("SET parquet_prefetch_column_gap = 0")
+    _open.add(connection)
     return connection
 
 
@@ -161,7 +177,7 @@ class Session:
 
         try:
             yield
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             if self._files.failed:
                 raise self._files.failed[0] from error
             raise
@@ -173,7 +189,7 @@ class Session:
 
 def snapshot_relation(store: Store, reader: SnapshotReader, snapshot: str) -> duckdb.DuckDBPyRelation:
     """A relation over a snapshot as a virtual Parquet file, in a session of its own."""
-    return virtual_relation(VirtualFile(store.objects, layout(reader)), snapshot)
+    return virtual_relation(VirtualFile(store.objects, remembered_layout(reader)), snapshot)
 
 
 def virtual_relation(

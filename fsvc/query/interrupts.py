@@ -1,4 +1,4 @@
-"""Ctrl-C while DuckDB works: it is told as an error of the query, and is none."""
+"""What goes wrong while DuckDB works: errors that come through Arrow, and Ctrl-C, which is none of the query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["interruptible", "wait_for"]
+__all__ = ["duckdb_error", "interruptible", "wait_for"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,20 @@ def wait_for(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
             raise
 
 
+def duckdb_error(error: Exception) -> Exception:
+    """The error of DuckDB where Arrow, through which rows come, passed on no more than its text."""
+    import duckdb
+
+    if isinstance(error, duckdb.Error):
+        return error
+    kind = str(error).partition(" Error: ")[0].replace(" ", "").casefold()
+    for name in dir(duckdb):
+        if name.casefold() == f"{kind}exception":
+            found: Exception = getattr(duckdb, name)(str(error))
+            return found
+    return error
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt where DuckDB says that the query was interrupted."""
@@ -42,8 +56,9 @@ def interruptible() -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.InterruptException, RuntimeError) as error:
+    except (duckdb.Error, RuntimeError, OSError) as error:
         # DuckDB's Python client raises a plain RuntimeError where it notices a signal itself.
-        if isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted":
+        interrupted = isinstance(duckdb_error(error), duckdb.InterruptException)
+        if interrupted or str(error) == "Query interrupted":
             raise KeyboardInterrupt from None
         raise

@@ -19,7 +19,7 @@ import pyarrow as pa
 from fsvc.engine import history, reads
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
-from fsvc.engine.virtual import VirtualFile, layout
+from fsvc.engine.virtual import VirtualFile, remembered_layout
 from fsvc.errors import (
     FsvcError,
     InvalidName,
@@ -37,7 +37,7 @@ from fsvc.query.addresses import Mention, Query, find
 from fsvc.query.attaching import DATABASE, add_database
 from fsvc.query.connection import ROW_NUMBER, Session
 from fsvc.query.exactness import seen_inexactly
-from fsvc.query.interrupts import interruptible, wait_for
+from fsvc.query.interrupts import duckdb_error, interruptible, wait_for
 from fsvc.query.sandbox import Sandbox
 from fsvc.query.texttypes import quote_name
 
@@ -51,6 +51,8 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 ROW = "fsvc_row"
 """The column that a query gets by naming it: the number of the row in the snapshot, from 0."""
 
+_PLACES = "SET errors_as_json = {}"
+"""Only as JSON do errors say where in the query they are."""
 _EXPLAIN = "EXPLAIN "
 _MISSING_TABLE = re.compile(r"Table with name (.*) does not exist!")
 _MISSING_FUNCTION = re.compile(r"[\w ]*Function with name (.*) does not exist!")
@@ -69,11 +71,14 @@ class Answer:
 
     relation: duckdb.DuckDBPyRelation
 
-    def __init__(self, session: Session, query: Query, parameters: Parameters | None) -> None:
+    def __init__(
+        self, session: Session, query: Query, parameters: Parameters | None, limits: Sandbox | None
+    ) -> None:
         self.session = session
         self.inexact: list[str] = []
         self._query = query
         self._parameters = parameters
+        self._limits = limits
         self._columns: dict[str, None] = {}
         self._known: list[str] = []
 
@@ -86,13 +91,15 @@ class Answer:
         try:
             with self.session.reading(), interruptible():
                 yield
-        except (duckdb.Error, pa.ArrowException) as error:
-            raise self._worded(connection, error) from None
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise self._worded(connection, duckdb_error(error)) from None
 
     def rows(self, batch_rows: int = 1 << 14) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Run the query; the schema of the result, and its rows as they come."""
         connection = self.session.connection
         with self.running():
+            if self._limits is None:
+                connection.execute(_PLACES.format("true"))
             reader = wait_for(connection, lambda: self.relation.to_arrow_reader(batch_rows))
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -167,7 +174,7 @@ class Answer:
         schema = reader.manifest.schema
         if not len(schema):
             raise InvalidUse(f"{name} has no columns, and DuckDB knows no such tables")
-        path = self.session.table(VirtualFile(reader.objects, layout(reader)), reader.manifest.id)
+        path = self.session.table(VirtualFile(reader.objects, remembered_layout(reader)), reader.manifest.id)
         own = {column.casefold() for column in schema.names}
         chosen = "*"
         if rows and ROW not in own:
@@ -205,8 +212,12 @@ class Answer:
         elif isinstance(error, duckdb.PermissionException):
             worded = NotAllowed(f"a sandbox does not allow this: {_decapitalized(message)}")
         elif isinstance(error, duckdb.OutOfMemoryException):
-            worded = NotAllowed(
-                "the query needs more memory than it may take", hint="ask for less, or raise the limit"
+            worded = (
+                FsvcError("the query needs more memory than there is", hint="ask for fewer rows or columns")
+                if self._limits is None
+                else NotAllowed(
+                    "the query needs more memory than it may take", hint="ask for less, or raise the limit"
+                )
             )
         elif isinstance(error, (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError)):
             worded = InvalidUse(_decapitalized(message).rstrip("!"), hint=hint)
@@ -271,11 +282,10 @@ def ask(
     if not isinstance(text, str) or not _encodable(text):
         raise InvalidUse("a query is a text, in Unicode")
     session = Session(None if limits is None else sandbox.settings(limits))
-    answer = Answer(session, find(text), parameters)
+    answer = Answer(session, find(text), parameters, limits)
     connection = session.connection
     try:
-        # Only so do errors come with the place in the query; outside of here they are as ever.
-        connection.execute("SET errors_as_json = true")
+        connection.execute(_PLACES.format("true"))
         add_database(connection)
         with answer.running():
             answer.bind(store, branch, tables or {})
@@ -284,7 +294,8 @@ def ask(
                 if relation is None:
                     raise InvalidUse("the query is empty")
                 answer.relation = relation
-                connection.execute("SET errors_as_json = false")
+                # Whoever runs the relation gets DuckDB's errors as they know them.
+                connection.execute(_PLACES.format("false"))
             else:
                 answer.relation = connection.from_arrow(_run_inside(answer, limits))
     except BaseException:
