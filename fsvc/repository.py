@@ -382,7 +382,7 @@ class Repository:
         from fsvc.query.sandbox import Sandbox as Limits
 
         limits = Limits() if sandbox is True else sandbox or None
-        answer = self.ask(query, parameters, tables=tables, limits=limits)
+        answer = self.ask(query, parameters, tables=tables, limits=limits, light=True)
         for sentence in answer.inexact:
             warnings.warn(sentence, stacklevel=2)
         return answer.relation
@@ -394,6 +394,7 @@ class Repository:
         *,
         tables: Mapping[str, Any] | None = None,
         limits: Sandbox | None = None,
+        light: bool = False,
     ) -> Answer:
         """As :meth:`sql`, for who wants more than the relation: errors while it runs, and what is inexact."""
         from fsvc.query.sql import ask
@@ -405,6 +406,7 @@ class Repository:
             parameters=parameters,
             tables={name: _queried(table) for name, table in (tables or {}).items()},
             limits=limits,
+            light=light,
         )
 
     # -- comparing -------------------------------------------------------------------------------

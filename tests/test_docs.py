@@ -43,6 +43,7 @@ RUNNABLE = (
         marks=pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs MLflow"),
     ),
     "docs/python.md",
+    "docs/sql.md",
 )
 WRITTEN = sorted(
     str(path.relative_to(ROOT))

@@ -32,7 +32,9 @@ def json_lines(batch: pa.RecordBatch) -> str:
     lines = pc.binary_join_element_wise(*parts, _text("}\n"), _text(""))
     # The lines lie one after the other in one buffer.
     _, offsets, texts = lines.buffers()
-    return str(memoryview(texts)[: memoryview(offsets).cast("q")[len(lines)]], "utf-8")
+    end = memoryview(offsets).cast("q")[len(lines)]
+    written: str = memoryview(texts)[:end].tobytes().decode("ascii")
+    return written
 
 
 def _text(text: str) -> pa.Scalar:

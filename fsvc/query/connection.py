@@ -8,10 +8,14 @@ served by the same session can be joined.
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.reading import SnapshotReader
@@ -84,6 +88,9 @@ def connect(settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnect
     with suppress(duckdb.CatalogException):  # not every DuckDB has it
         # Left to itself, DuckDB bridges the gaps between columns, and reads what no query names.
         connection.execute("SET parquet_prefetch_column_gap = 0")
+    connection.execute("SET enable_progress_bar = false")  # it would be drawn into what is printed
+    # What a file holds is checked whenever it is read, not once for all who come later.
+    connection.execute("SET enable_external_file_cache = false")
     _open.add(connection)
     return connection
 
@@ -91,7 +98,7 @@ def connect(settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnect
 class _File(SnapshotFile):
     """A virtual file that tells its filesystem why it could not be read."""
 
-    def __init__(self, path: str, served: Served, failed: list[FsvcError]) -> None:
+    def __init__(self, path: str, served: Served, failed: deque[FsvcError]) -> None:
         super().__init__(path, served)
         self._failed = failed
 
@@ -110,7 +117,7 @@ class _Files(SnapshotFileSystem):
     def __init__(self) -> None:
         super().__init__()
         self.served: dict[str, Served] = {}
-        self.failed: list[FsvcError] = []
+        self.failed: deque[FsvcError] = deque(maxlen=8)
 
     def _fixed(self, path: str) -> str:
         return path
@@ -141,14 +148,36 @@ class Session:
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         self.connection = connect(settings)
         self._files = _Files()
+        self._mark = ""
         self.connection.register_filesystem(self._files)
+
+    @classmethod
+    def light(cls) -> Session:
+        """A session in the one database of this process, which is made anew in a child process.
+
+        To open and close a database takes longer than many a query. The session's views are its own; settings
+        and tables would not be, so that it is for queries which make none.
+        """
+        import pyarrow as pa
+
+        root, files = _shared(os.getpid())
+        session = cls.__new__(cls)
+        session.connection = root.cursor()
+        session._files = files
+        session._mark = f"{next(_numbers)}-"
+        # DuckDB holds what is registered until the last reader of a result is done, which may be later than
+        # anybody holds the connection; until then a file may be opened again.
+        held = pa.table({"session": [session._mark]})
+        session.connection.register("fsvc session", held)
+        weakref.finalize(held, _forget, files.served, session._mark).atexit = False
+        return session
 
     def serve(self, content: VirtualFile, name: str) -> str:
         """Give a virtual file a path, ``fsvc://NAME.parquet``, for ``read_parquet`` in this session.
 
         A name stands for one file for good, and holds no character that a pattern has: an id, mostly.
         """
-        path = f"{name}.parquet"
+        path = f"{self._mark}{name}.parquet"
         self._files.served.setdefault(path, Served(content, datetime.fromtimestamp(0, UTC)))
         return f"fsvc://{path}"
 
@@ -185,6 +214,27 @@ class Session:
     def close(self) -> None:
         """Close the connection; its relations are of no use any more."""
         self.connection.close()
+
+
+_numbers = count(1)
+
+
+@lru_cache(1)
+def _shared(_: int) -> tuple[duckdb.DuckDBPyConnection, _Files]:
+    """The database that light sessions of a process (its number) share, and what they read."""
+    root, files = connect(), _Files()
+    root.register_filesystem(files)
+    _kept.append(root)
+    return root, files
+
+
+_kept: list[duckdb.DuckDBPyConnection] = []
+"""Roots that were opened, a parent's too: to close a database in a child process may wait for threads for ever."""
+
+
+def _forget(served: dict[str, Served], mark: str) -> None:
+    for path in [path for path in tuple(served) if path.startswith(mark)]:
+        served.pop(path, None)
 
 
 def snapshot_relation(store: Store, reader: SnapshotReader, snapshot: str) -> duckdb.DuckDBPyRelation:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,18 +22,26 @@ def wait_for(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
     DuckDB does not look for signals while Arrow asks it for rows. On Ctrl-C the query is interrupted,
     and KeyboardInterrupt raised when it has ended.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="fsvc-sql") as thread:
-        running = thread.submit(work)
+    outcome: Future[T] = Future()
+
+    def run() -> None:
         try:
-            return running.result()
-        except KeyboardInterrupt:
-            while not running.done():
-                connection.interrupt()
-                try:
-                    running.exception(timeout=0.05)
-                except TimeoutError:
-                    continue
-            raise
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name="fsvc-sql")
+    try:
+        thread.start()
+        return outcome.result()
+    except KeyboardInterrupt:
+        # Again and again: an interrupt between two steps of a query is forgotten by DuckDB.
+        while thread.is_alive():
+            connection.interrupt()
+            thread.join(0.05)
+        raise
+    finally:
+        thread.join()
 
 
 def duckdb_error(error: Exception) -> Exception:

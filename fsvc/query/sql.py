@@ -56,6 +56,7 @@ _PLACES = "SET errors_as_json = {}"
 _EXPLAIN = "EXPLAIN "
 _MISSING_TABLE = re.compile(r"Table with name (.*) does not exist!")
 _MISSING_FUNCTION = re.compile(r"[\w ]*Function with name (.*) does not exist!")
+_NOT_A_TABLE = re.compile(r" is not an table$|^Can only (?:delete from|update) base table")
 _MISSING_MEMBER = re.compile(r'.*does not have a column named "(.*)"')
 
 
@@ -72,9 +73,15 @@ class Answer:
     relation: duckdb.DuckDBPyRelation
 
     def __init__(
-        self, session: Session, query: Query, parameters: Parameters | None, limits: Sandbox | None
+        self,
+        session: Session,
+        query: Query,
+        parameters: Parameters | None,
+        limits: Sandbox | None,
+        views: str = f"VIEW {DATABASE}.main.",
     ) -> None:
         self.session = session
+        self._views = views
         self.inexact: list[str] = []
         self._query = query
         self._parameters = parameters
@@ -182,7 +189,7 @@ class Answer:
                 raise InvalidUse(f"rows of {name} have no {ROW}: it has a column {ROW_NUMBER!r}")
             chosen = f"*, {ROW_NUMBER} AS {ROW}"
         self.session.connection.execute(
-            f"CREATE VIEW {DATABASE}.main.{quote_name(name)} AS SELECT {chosen} FROM {path}"
+            f"CREATE {self._views}{quote_name(name)} AS SELECT {chosen} FROM {path}"
         )
         self._columns.update(dict.fromkeys(schema.names))
         self.inexact += [one for one in seen_inexactly(schema) if one not in self.inexact]
@@ -196,7 +203,7 @@ class Answer:
         kind, _, text = str(error).partition("\n\nLINE ")[0].partition(": ")
         details = _details(text) or self._located(connection) or {"exception_message": text}
         message, *more = self._query.unquoted(details["exception_message"]).strip().splitlines()
-        hint = "; ".join(line.strip() for line in more[:6] if line.strip()) or None
+        hint = "; ".join(line.strip() for line in more[:6] if line.strip()).replace(":; ", ": ") or None
         worded: FsvcError
         table, function = _MISSING_TABLE.match(message), _MISSING_FUNCTION.match(message)
         member = _MISSING_MEMBER.match(message)
@@ -207,6 +214,10 @@ class Answer:
         elif column is not None or member is not None:
             column = column or (member[1] if member else "")
             worded = NotFound(f"there is no column {column!r}", hint=_nearest(column, self._columns) or hint)
+        elif _NOT_A_TABLE.search(message):
+            worded = InvalidUse(
+                "SQL reads feature sets and does not change them", hint="commit the new table"
+            )
         elif function is not None:
             worded = InvalidUse(f"there is no function {function[1]!r}", hint=hint)
         elif isinstance(error, duckdb.PermissionException):
@@ -264,6 +275,7 @@ def ask(
     parameters: Parameters | None = None,
     tables: Mapping[str, Any] | None = None,
     limits: Sandbox | None = None,
+    light: bool = False,
 ) -> Answer:
     """Have DuckDB understand a query over the snapshots of a repository.
 
@@ -272,6 +284,7 @@ def ask(
         parameters: values for ``?`` and ``$1``, or by name for ``$name``.
         tables: Arrow tables and snapshot readers that the query may name.
         limits: runs the query at once, as one from outside.
+        light: takes a light session where that will do, for a query that is one among many.
 
     Raises:
         NotFound: a feature set, revision, table or column is not there; with the nearest name.
@@ -281,8 +294,13 @@ def ask(
     """
     if not isinstance(text, str) or not _encodable(text):
         raise InvalidUse("a query is a text, in Unicode")
+    query = find(text)
+    if light and limits is None:
+        found = _asked_lightly(store, query, branch, parameters, tables or {})
+        if found is not None:
+            return found
     session = Session(None if limits is None else sandbox.settings(limits))
-    answer = Answer(session, find(text), parameters, limits)
+    answer = Answer(session, query, parameters, limits)
     connection = session.connection
     try:
         connection.execute(_PLACES.format("true"))
@@ -302,6 +320,29 @@ def ask(
         session.close()
         raise
     return answer
+
+
+def _asked_lightly(
+    store: Store, query: Query, branch: str, parameters: Parameters | None, tables: Mapping[str, Any]
+) -> Answer | None:
+    """The answer to a query that only reads; None for others, and for one that fails: a whole session says why."""
+    import duckdb
+
+    session = Session.light()
+    answer = Answer(session, query, parameters, None, views="TEMP VIEW ")
+    try:
+        statements = session.connection.extract_statements(query.sql)
+        if [statement.type for statement in statements] == [duckdb.StatementType.SELECT]:
+            answer.bind(store, branch, tables)
+            answer.relation = session.connection.sql(query.sql, params=parameters)
+            return answer
+    except (duckdb.Error, FsvcError):
+        pass
+    except BaseException:
+        session.close()
+        raise
+    session.close()
+    return None
 
 
 def _run_inside(answer: Answer, limits: Sandbox) -> pa.Table:
