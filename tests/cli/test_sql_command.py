@@ -23,9 +23,7 @@ ROWS = "select id, name from customers@v1 order by id"
 
 def test_a_table_is_aligned_and_says_what_was_cut(history: Any, place: Path) -> None:
     ran = history("sql", "select id, name, amount from customers@v1 where id < 2")
-    assert ran.out.splitlines() == ["id  name  amount", " 0  null    0.00", " 1  n1      0.25"] or (
-        ran.out.splitlines()[1:] == [" 0  null     0.0", " 1  n1      0.25"]
-    )
+    assert ran.out.splitlines() == ["id  name  amount", " 0  null     0.0", " 1  n1      0.25"]
     assert ran.err == ""
     cut = history("sql", "from customers", "--limit", "3", "--max-columns", "2")
     assert len(cut.out.splitlines()) == 4 and "amount" not in cut.out
