@@ -249,7 +249,7 @@ def test_a_result_can_be_read_when_nobody_holds_the_query_any_more(repo: fsvc.Re
     from fsvc.query.connection import Session
 
     query = "select * from customers@v1 union all select * from customers@v2"
-    assert repo.ask(query, light=True).session._mark, "such a query has no need of a database of its own"
+    assert repo.ask(query, light=True).session.shared, "such a query has no need of a database of its own"
     reader = repo.sql(query).to_arrow_reader(100)
     gc.collect()
     assert sum(batch.num_rows for batch in reader) == 2000

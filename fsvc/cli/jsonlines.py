@@ -24,15 +24,16 @@ def json_lines(batch: pa.RecordBatch) -> str:
     """The rows of a batch, one object a line; the last line ends too."""
     import pyarrow.compute as pc
 
-    if not batch.num_columns or not batch.num_rows:
-        return "{}\n" * batch.num_rows
+    rows: int = batch.num_rows
+    if not rows or not batch.num_columns:
+        return "{}\n" * rows
     parts: list[Any] = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         parts += [_text(f"{', ' if parts else '{'}{json.dumps(name)}: "), _texts(column)]
     lines = pc.binary_join_element_wise(*parts, _text("}\n"), _text(""))
     # The lines lie one after the other in one buffer.
     _, offsets, texts = lines.buffers()
-    end = memoryview(offsets).cast("q")[len(lines)]
+    end = memoryview(offsets).cast("q")[rows]
     written: str = memoryview(texts)[:end].tobytes().decode("ascii")
     return written
 

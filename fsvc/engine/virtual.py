@@ -39,8 +39,8 @@ __all__ = ["Layout", "VirtualFile", "compact_parts", "layout", "remembered_layou
 GAP = 1 << 17
 """Unused addresses between chunks of a virtual file, in bytes.
 
-More than any reader bridges to merge two reads (DuckDB 16 KiB, pyarrow 8, fsspec 64), and few enough
-that a reader which takes a whole file into memory is not drowned in zeros.
+More than readers bridge to merge two reads (pyarrow 8 KiB, fsspec 64), and few enough that a reader which takes
+a whole file into memory is not drowned in zeros. DuckDB bridges as much as it thinks fit, unless it is told.
 """
 _CACHE_BYTES = 64 << 20
 _LAYOUTS = 16

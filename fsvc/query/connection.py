@@ -143,7 +143,10 @@ class Session:
 
     Attributes:
         connection: the connection, to be used as any other.
+        shared: whether its database is that of other sessions too, so that its settings are.
     """
+
+    shared = False
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         self.connection = connect(settings)
@@ -162,6 +165,7 @@ class Session:
 
         root, files = _shared(os.getpid())
         session = cls.__new__(cls)
+        session.shared = True
         session.connection = root.cursor()
         session._files = files
         session._mark = f"{next(_numbers)}-"

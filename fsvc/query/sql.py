@@ -105,7 +105,7 @@ class Answer:
         """Run the query; the schema of the result, and its rows as they come."""
         connection = self.session.connection
         with self.running():
-            if self._limits is None:
+            if self._limits is None and not self.session.shared:
                 connection.execute(_PLACES.format("true"))
             reader = wait_for(connection, lambda: self.relation.to_arrow_reader(batch_rows))
 
