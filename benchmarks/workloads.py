@@ -989,7 +989,9 @@ WORKLOADS: dict[str, Workload] = {
             aim_unit="s",
         ),
         *(
-            Workload(f"sql-{name}", f"SQL, {title}", "s", _PLAIN_QUERY, aim, partial(_sql, name=name), "checked")
+            Workload(
+                f"sql-{name}", f"SQL, {title}", "s", _PLAIN_QUERY, aim, partial(_sql, name=name), "checked"
+            )
             for name, title, aim in (
                 ("filter", "count and filter", 1.0),
                 ("group", "group by", 1.0),
