@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
+    from fsvc.features.lookups import Lookup
+    from fsvc.features.splits import Split
+    from fsvc.features.training import TrainingSet
     from fsvc.merging import Kind, MergePlan
     from fsvc.query.sandbox import Sandbox
     from fsvc.query.sql import Answer, Parameters
@@ -272,6 +275,33 @@ class Repository:
         for sentence in notes:
             warnings.warn(f"{name}: {sentence}", FsvcWarning, stacklevel=2)
         return commit
+
+    def training_set(
+        self,
+        spine: Any,
+        lookups: Sequence[Lookup],
+        *,
+        time: str | None = None,
+        label: str | Sequence[str] | None = None,
+        split: Split | None = None,
+    ) -> TrainingSet:
+        """Features for every row of a spine, as they were known at the time of that row.
+
+        ``spine`` says which rows there are: the address of a snapshot, a snapshot, a file as
+        :class:`pathlib.Path`, or a table. ``time`` is its column with the time at which each row stands; no row of a
+        feature set that is younger is ever taken. ``label`` names the columns to be predicted, ``split`` how
+        rows are parted. The result has the spine's rows in their order, its columns, the columns of each lookup, and
+        the split's; what was not found is null.
+
+        Nothing is read but schemas before it is made: ``commit(name, message=...)``, ``snapshot()``,
+        ``to_pandas()`` or ``describe()``; ``sql`` is the query.
+
+        Raises NotFound for columns and snapshots that are not there, InvalidUse for types that cannot be compared,
+        and for names that two columns would have.
+        """
+        from fsvc.features.training import plan
+
+        return plan(self, spine, lookups, time=time, label=label, split=split)
 
     def publish(
         self,

@@ -26,7 +26,7 @@ __all__ = ["apply"]
 )
 @click.argument("what", metavar="NAME[@REV] | MODEL_URI")
 @click.option("--input", "inputs", multiple=True, required=True, metavar="NAME=PATH",
-              help="The table in place of an input; NAME@REV instead of PATH is a snapshot. May be repeated.")  # fmt: skip
+              help="The table in place of an input; a snapshot as NAME=NAME@REV. May be repeated.")  # fmt: skip
 @click.option("-o", "--output", "target", metavar="PATH", required=True, help="The file to write.")
 @click.option(
     "--format",

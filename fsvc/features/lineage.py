@@ -107,6 +107,7 @@ def _go_up(snapshot: Snapshot, steps: dict[Node, Step]) -> None:
         step = Step(one.name, one.id, one.version, one.commit.id)
         steps[one.name, one.id] = step
         try:
+            step.commit, _ = history.origin(one.store, one.commit.id, one.name)
             recipe = Recipe.find(one)
         except FsvcError as error:
             step.problem = error.message

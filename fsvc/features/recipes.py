@@ -6,7 +6,7 @@ read is recorded by hash in the commit that holds the result (:mod:`fsvc.format.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,9 +29,10 @@ from fsvc.sources import BATCH_ROWS, Source, open_source
 
 if TYPE_CHECKING:
     from fsvc.diff import Diff
+    from fsvc.engine.store import Store
     from fsvc.query.sql import Parameters
 
-__all__ = ["Rebuilt", "Recipe", "commit_query", "settings", "snapshot_of"]
+__all__ = ["Rebuilt", "Recipe", "Recorded", "Running", "commit_query", "programs", "settings", "snapshot_of"]
 
 
 def settings(*, time_zone: str = "UTC", threads: int | None = 1) -> dict[str, str]:
@@ -131,21 +132,23 @@ def commit_query(
         try:
             written = draft.written(name)
             assert written is not None
-            loose = undetermined(
-                answer.session.connection,
-                answer.query.sql,
-                columns=source.schema.names,
-                key=written.manifest.key,
-                threads=threads or 0,
-                rows=written.manifest.num_rows,
-            )
+            loose: list[str] = []
+            if training_set is None:  # whose query leaves nothing open
+                loose = undetermined(
+                    answer.session.connection,
+                    answer.query.sql,
+                    columns=source.schema.names,
+                    key=written.manifest.key,
+                    threads=threads or 0,
+                    rows=written.manifest.num_rows,
+                )
             noted = RecipeRecord(**{**vars(record), "undetermined": tuple(loose)})
             draft.note(name, {MEMBER: noted.document()})
         except BaseException:
             draft.abandon()
             raise
     commit = repository.publish(draft, message=message, author=author, time=time, metadata=metadata, tag=tag)
-    notes = [*answer.inexact, *running.wide, *(loose if training_set is None else [])]
+    notes = [*answer.inexact, *running.wide, *loose]
     if not commit.created:
         notes.append(
             f"nothing changed, so no recipe was recorded: v{commit.versions[name]} stands as it was made"
@@ -220,6 +223,28 @@ class Running:
         )
 
 
+def with_nulls(source: Source, fields: Sequence[pa.Field]) -> Source:
+    """A source with more columns, which hold nulls only. Closing it closes ``source``."""
+    schema = source.schema
+    for one in fields:
+        schema = schema.append(one.with_nullable(True))
+
+    def read() -> Iterator[pa.RecordBatch]:
+        for batch in source.batches():
+            nulls = [pa.nulls(batch.num_rows, one.type) for one in fields]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *nulls], schema=schema)
+
+    return Source(
+        schema,
+        read,
+        source.num_rows,
+        source.description,
+        source.repeatable,
+        from_file=source.from_file,
+        release=source.close,
+    )
+
+
 def _said(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     with _in_words():
         yield from batches
@@ -266,19 +291,92 @@ class Rebuilt:
         return Diff(self.before, self.after)
 
 
-class Recipe:
+class Recorded:
+    """A recipe as it was recorded, whose inputs can be found again.
+
+    Attributes:
+        store: the repository.
+        record: all that is known of it.
+        label: what was made by it, for messages.
+    """
+
+    def __init__(self, store: Store, record: RecipeRecord, label: str) -> None:
+        self.store = store
+        self.record = record
+        self.label = label
+
+    def pinned(self, name: str) -> Snapshot:
+        """A snapshot that it read. Raises NotFound where it is gone, Corruption where it is damaged."""
+        reference = self.record.inputs[name]
+        what = f"{reference.feature_set}@v{reference.version}, which {self.label} was made from,"
+        try:
+            return snapshot_of(self.store, reference)
+        except NotFound as error:
+            raise NotFound(f"{what} is gone: {error.message}", hint=error.hint) from None
+        except Corruption as error:
+            raise Corruption(f"{what} cannot be read: {error.message}", hint=error.hint) from None
+
+    def given(self, name: str, tables: Mapping[str, Any] | None) -> Any:
+        """A table from outside that it read, of those that are passed. Raises NotFound."""
+        if tables is not None and name in tables:
+            return tables[name]
+        path = self.record.tables[name].path
+        was = "a table in memory" if path is None else f"it was read from {path}"
+        raise NotFound(
+            f"{self.label} was made from a table {name!r} that is not in the repository ({was})",
+            hint=f"pass a table, or a file, by this name: {name}=PATH",
+        )
+
+    def same(self, tables: Mapping[str, Any] | None, progress: Progress) -> dict[str, Snapshot]:
+        """The very tables that it read: snapshots, and those from outside, which have to be what they were."""
+        read = {name: self.pinned(name) for name in self.record.inputs}
+        for name in tables or {}:
+            if name not in self.record.tables:
+                raise self.unknown(name)
+        for name, known in self.record.tables.items():
+            held = _Given.hold(Repository(self.store), self.given(name, tables), progress).held
+            if held.id != known.snapshot:
+                raise InvalidUse(
+                    f"the table {name!r} is not the one that {self.label} was made from:"
+                    f" its identity is {held.id[:12]}, and was {known.snapshot[:12]}",
+                    hint="find the old one; 'fsvc apply' runs the recipe on other tables",
+                )
+            read[name] = held
+        return read
+
+    def running(self, read: Mapping[str, Snapshot]) -> Running:
+        """Its query on these tables, under its settings."""
+        return Running(
+            Repository(self.store),
+            self.record.sql,
+            self.record.parameters,
+            branch=None,
+            tables=read,
+            settings=self.record.settings,
+        )
+
+    def unknown(self, name: str) -> FsvcError:
+        """The error for an input that it does not have, with the nearest name."""
+        known = [*self.record.inputs, *self.record.tables]
+        near = nearest(name, known)
+        return NotFound(
+            f"{self.label} has no input {quoted(name)}",
+            hint=f"did you mean {near[0]!r}?" if near else f"its inputs: {', '.join(known) or 'none'}",
+        )
+
+
+class Recipe(Recorded):
     """The query that a snapshot was made by, with all that it read.
 
     Attributes:
         snapshot: the snapshot.
         commit: the commit that it came with, which holds the recipe.
-        record: all that the commit says of it.
     """
 
     def __init__(self, snapshot: Snapshot, commit: Commit, record: RecipeRecord) -> None:
+        super().__init__(snapshot.store, record, f"{snapshot.name}@v{snapshot.version}")
         self.snapshot = snapshot
         self.commit = commit
-        self.record = record
 
     def __repr__(self) -> str:
         return f"<Recipe of {self.snapshot.name}@v{self.snapshot.version}>"
@@ -331,21 +429,7 @@ class Recipe:
         ``tables`` are the tables from outside that it read, by name; each must hold what it held then. Raises
         NotFound for inputs that are gone, or a table that was not passed, InvalidUse for one that is another now.
         """
-        repository = self._repository()
-        read = {name: self._pinned(name) for name in self.record.inputs}
-        for name in tables or {}:
-            if name not in self.record.tables:
-                raise self._unknown(name)
-        for name, known in self.record.tables.items():
-            held = _Given.hold(repository, self._table(name, tables), progress).held
-            if held.id != known.snapshot:
-                raise InvalidUse(
-                    f"the table {name!r} is not the one that {self._label} was made from:"
-                    f" its identity is {held.id[:12]}, and was {known.snapshot[:12]}",
-                    hint="find the old one; 'fsvc apply' runs the recipe on other tables",
-                )
-            read[name] = held
-        made = self._run(repository, read, progress)
+        made = self._run(self.same(tables, progress), progress)
         now = programs()
         other = {
             name: (self.record.programs.get(name), version)
@@ -364,84 +448,60 @@ class Recipe:
         Raises SkewError where an input's columns, or those of the result, are not of the form that they had;
         NotFound for an input that the recipe does not have; KeyViolation where the key does not hold.
         """
-        repository = self._repository()
         given = {self._input(name): table for name, table in inputs.items()}
         if len(given) < len(inputs):
             raise InvalidUse("an input is given twice, by two names")
-        read = {name: self._pinned(name) for name in self.record.inputs}
-        for name, pinned in read.items():
+        read = {name: self.pinned(name) for name in self.record.inputs}
+        for name, pinned in list(read.items()):
             if name in given:
-                read[name] = self._stand_in(repository, name, given[name], pinned, progress)
+                read[name] = self._stand_in(name, given[name], pinned, progress)
         for name in self.record.tables:
-            read[name] = _Given.hold(repository, self._table(name, given), progress).held
-        made = self._run(repository, read, progress)
+            read[name] = self._stand_in(name, self.given(name, given), None, progress)
+        made = self._run(read, progress)
         errors = compare_features(self._whole, made).errors
         if errors:
-            raise SkewError(f"the result is not of the form of {self._label}: " + "; ".join(errors))
+            raise SkewError(f"the result is not of the form of {self.label}: " + "; ".join(errors))
         return made
 
-    def _stand_in(
-        self, repository: Repository, name: str, table: Any, pinned: Snapshot, progress: Progress
-    ) -> Snapshot:
-        """A table in place of a pinned input, held; it has the form and the key of that input."""
-        if isinstance(table, Snapshot):
-            self._check_form(name, pinned.schema, table.schema)
-            return table
+    def _stand_in(self, name: str, table: Any, pinned: Snapshot | None, progress: Progress) -> Snapshot:
+        """A table in place of an input, held; it has the form and the key of that input, where that is known."""
+        repository = Repository(self.store)
         with open_source(table) as source:
-            self._check_form(name, pinned.schema, source.schema)
+            source = self._without_label(name, source)
+            if pinned is None:
+                return _Given.hold(repository, source, progress).held
+            errors = compare_inputs(pinned.schema, source.schema)
+            if errors:
+                raise SkewError(
+                    f"the input {name!r} is not of the form of the one that {self.label} was made from: "
+                    + "; ".join(errors),
+                    hint="give the columns the types that they had",
+                )
+            if isinstance(table, Snapshot) and source.schema is table.schema:
+                return table
             return repository.held(source, pinned, progress=progress)
 
-    def _check_form(self, name: str, known: pa.Schema, given: pa.Schema) -> None:
-        errors = compare_inputs(known, given)
-        if errors:
-            raise SkewError(
-                f"the input {name!r} is not of the form of the one that {self._label} was made from: "
-                + "; ".join(errors),
-                hint="give the columns the types that they had",
-            )
-
-    @property
-    def _label(self) -> str:
-        return f"{self.snapshot.name}@v{self.snapshot.version}"
+    def _without_label(self, name: str, source: Source) -> Source:
+        """The spine of a training set may come without the label, as it does when there is something to predict."""
+        described = self.record.training_set
+        if described is None or name != described.get("spine"):
+            return source
+        absent = [
+            self._whole.schema.field(label)
+            for label in described.get("label", ())
+            if source.schema.get_field_index(label) < 0 and self._whole.schema.get_field_index(label) >= 0
+        ]
+        return with_nulls(source, absent) if absent else source
 
     @property
     def _whole(self) -> Snapshot:
         return self.commit.snapshot(self.snapshot.name)
 
-    def _repository(self) -> Repository:
-        return Repository(self.snapshot.store)
-
-    def _run(self, repository: Repository, read: Mapping[str, Snapshot], progress: Progress) -> Snapshot:
-        running = Running(
-            repository,
-            self.record.sql,
-            self.record.parameters,
-            branch=None,
-            tables=read,
-            settings=self.record.settings,
-        )
+    def _run(self, read: Mapping[str, Snapshot], progress: Progress) -> Snapshot:
+        running = self.running(read)
         with running:
-            return repository.held(running.source(self.snapshot.name), self._whole, progress=progress)
-
-    def _pinned(self, name: str) -> Snapshot:
-        reference = self.record.inputs[name]
-        what = f"{reference.feature_set}@v{reference.version}, which {self._label} was made from,"
-        try:
-            return snapshot_of(self.snapshot.store, reference)
-        except NotFound as error:
-            raise NotFound(f"{what} is gone: {error.message}", hint=error.hint) from None
-        except Corruption as error:
-            raise Corruption(f"{what} cannot be read: {error.message}", hint=error.hint) from None
-
-    def _table(self, name: str, tables: Mapping[str, Any] | None) -> Any:
-        if tables is not None and name in tables:
-            return tables[name]
-        path = self.record.tables[name].path
-        was = "a table in memory" if path is None else f"it was read from {path}"
-        raise NotFound(
-            f"{self._label} was made from a table {name!r} that is not in the repository ({was})",
-            hint=f"pass it: {name}=PATH, or a table by that name",
-        )
+            source = running.source(self.snapshot.name)
+            return Repository(self.store).held(source, self._whole, progress=progress)
 
     def _input(self, name: str) -> str:
         """The name that the query has for an input that is called so, or by its feature set."""
@@ -450,23 +510,15 @@ class Recipe:
         fitting = [known for known, one in self.record.inputs.items() if one.feature_set == name]
         if len(fitting) > 1:
             raise InvalidUse(
-                f"{self._label} was made from {name!r} at several revisions",
+                f"{self.label} was made from {name!r} at several revisions",
                 hint=f"name one: {', '.join(fitting)}",
             )
         if not fitting:
-            raise self._unknown(name)
+            raise self.unknown(name)
         return fitting[0]
 
-    def _unknown(self, name: str) -> FsvcError:
-        known = [*self.record.inputs, *self.record.tables]
-        near = nearest(name, known)
-        return NotFound(
-            f"{self._label} has no input {quoted(name)}",
-            hint=f"did you mean {near[0]!r}?" if near else f"its inputs: {', '.join(known) or 'none'}",
-        )
 
-
-def snapshot_of(store: Any, reference: Reference) -> Snapshot:
+def snapshot_of(store: Store, reference: Reference) -> Snapshot:
     """The snapshot that a recipe's reference names. Raises NotFound where its commit is not here any more."""
     if not store.has_commit(reference.commit):
         raise NotFound(
