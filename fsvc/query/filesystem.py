@@ -50,7 +50,11 @@ class Served:
 
 
 class SnapshotFile(io.RawIOBase):
-    """A virtual Parquet file, opened for reading. ``size`` is in bytes of addresses, most of them unused."""
+    """A virtual Parquet file, opened for reading. ``size`` is in bytes of addresses, most of them unused.
+
+    Threads may share it, as DuckDB's do: a read after a seek of the same thread is at that place, wherever
+    others have gone in between.
+    """
 
     def __init__(self, path: str, served: Served) -> None:
         super().__init__()
@@ -61,6 +65,7 @@ class SnapshotFile(io.RawIOBase):
         self._served = served  # held for as long as the file is open: see SnapshotFileSystem
         self._content = served.content
         self._position = 0
+        self._sought = threading.local()
 
     def readable(self) -> bool:
         """Always."""
@@ -72,23 +77,25 @@ class SnapshotFile(io.RawIOBase):
 
     def tell(self) -> int:
         """The offset of the next read."""
-        return self._position
+        return getattr(self._sought, "position", self._position)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move the offset of the next read."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError("a file has no negative offsets")
-        self._position = base + offset
-        return self._position
+        self._position = self._sought.position = base + offset
+        return base + offset
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Up to ``size`` bytes, all that are left for a negative one."""
         if self.closed:
             raise ValueError("the file is closed")
-        length = self.size - self._position if size is None or size < 0 else size
-        data = self._content.read_at(self._position, length)
-        self._position += len(data)
+        position = self.tell()
+        length = self.size - position if size is None or size < 0 else size
+        data = self._content.read_at(position, length)
+        self._position = position + len(data)
+        self._sought.__dict__.clear()  # used: the next read without a seek goes on where the last one ended
         return data
 
     def readinto(self, buffer: Any, /) -> int:
