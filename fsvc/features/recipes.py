@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from fsvc.engine.store import Store
     from fsvc.query.sql import Parameters
 
-__all__ = ["Rebuilt", "Recipe", "Recorded", "Running", "commit_query", "programs", "settings", "snapshot_of"]
+__all__ = [
+    "Rebuilt",
+    "Recipe",
+    "Recorded",
+    "Running",
+    "commit_query",
+    "programs",
+    "run_query",
+    "settings",
+    "snapshot_of",
+]
 
 
 def settings(*, time_zone: str = "UTC", threads: int | None = 1) -> dict[str, str]:
@@ -91,12 +101,9 @@ def commit_query(
     progress: Progress = silent,
 ) -> tuple[Commit, list[str]]:
     """As :meth:`Repository.commit_query`; gives the commit, and sentences on what should be known of it."""
-    pinned, given = {}, {}
-    for table_name, table in (tables or {}).items():
-        if isinstance(table, Snapshot) and table.store.info.project == repository.project:
-            pinned[table_name] = table.select(table.schema.names) if table.columns else table
-        else:
-            given[table_name] = _Given.hold(repository, table, progress)
+    # What has no form in a commit is refused before anything is read.
+    RecipeRecord(query, {}, parameters=parameters).document()
+    pinned, given = _inputs(repository, tables, progress)
     running = Running(
         repository,
         query,
@@ -124,7 +131,6 @@ def commit_query(
             running.settings,
             training_set=training_set,
         )
-        record.document()  # what has no form in a commit is refused before the query has run
         source = running.source(name)
         draft = repository.draft(
             {name: source}, key=key, branch=branch, tag=tag, metadata=metadata, progress=progress
@@ -154,6 +160,36 @@ def commit_query(
             f"nothing changed, so no recipe was recorded: v{commit.versions[name]} stands as it was made"
         )
     return commit, notes
+
+
+def _inputs(
+    repository: Repository, tables: Mapping[str, Any] | None, progress: Progress
+) -> tuple[dict[str, Snapshot], dict[str, _Given]]:
+    """The tables that a query was given: snapshots of this repository, and all others, held."""
+    pinned, given = {}, {}
+    for name, table in (tables or {}).items():
+        if isinstance(table, Snapshot) and table.store.info.project == repository.project:
+            pinned[name] = table
+        else:
+            given[name] = _Given.hold(repository, table, progress)
+    return pinned, given
+
+
+def run_query(
+    repository: Repository,
+    query: str,
+    tables: Mapping[str, Any],
+    *,
+    threads: int | None = 1,
+    progress: Progress = silent,
+) -> pa.Table:
+    """The result of a query over these tables alone, in memory. Raises what :func:`commit_query` does."""
+    pinned, given = _inputs(repository, tables, progress)
+    held = {**pinned, **{name: one.held for name, one in given.items()}}
+    running = Running(repository, query, None, branch=None, tables=held, settings=settings(threads=threads))
+    with running:
+        source = running.source("the query")
+        return pa.Table.from_batches(source.batches(), source.schema)
 
 
 def programs() -> dict[str, str]:
@@ -310,7 +346,9 @@ class Recorded:
         reference = self.record.inputs[name]
         what = f"{reference.feature_set}@v{reference.version}, which {self.label} was made from,"
         try:
-            return snapshot_of(self.store, reference)
+            snapshot = snapshot_of(self.store, reference)
+            _ = snapshot.manifest  # what is gone is told of before anything runs
+            return snapshot
         except NotFound as error:
             raise NotFound(f"{what} is gone: {error.message}", hint=error.hint) from None
         except Corruption as error:

@@ -8,7 +8,8 @@ another run about is in the query itself: ties are refused or broken by it, and 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ from fsvc.errors import Corruption, InvalidUse, KeyViolation
 from fsvc.features import lookups, splits
 from fsvc.features.columns import absent, kind_of_time
 from fsvc.features.lookups import TIED, Joined, Lookup
-from fsvc.features.recipes import Recorded, commit_query, programs
+from fsvc.features.recipes import Recorded, commit_query, programs, run_query
 from fsvc.features.splits import Split
 from fsvc.format.recipe import RecipeRecord
 from fsvc.query.sql import ROW
@@ -85,7 +86,7 @@ class TrainingSet:
         return commit
 
     def _commit(self, repository: Repository, name: str, **options: Any) -> tuple[Commit, list[str]]:
-        try:
+        with _ties_named():
             return commit_query(
                 repository,
                 name,
@@ -95,13 +96,6 @@ class TrainingSet:
                 training_set=self.document,
                 **options,
             )
-        except InvalidUse as error:
-            if TIED not in error.message:
-                raise
-            raise KeyViolation(
-                error.message,
-                hint="make it the key of the feature set, or say which one counts: ties='last', or by columns",
-            ) from None
 
     def snapshot(self, *, progress: Progress = silent) -> Snapshot:
         """Make it, as a snapshot that is not committed; what it takes on disk is gone with it."""
@@ -117,11 +111,12 @@ class TrainingSet:
 
     def to_arrow(self, *, progress: Progress = silent) -> pa.Table:
         """Make it, as a table in memory."""
-        return self.snapshot(progress=progress).to_arrow()
+        with _ties_named():
+            return run_query(self.repository, self.sql, self.inputs, threads=None, progress=progress)
 
     def to_pandas(self, *, progress: Progress = silent) -> pandas.DataFrame:
         """Make it, as a pandas DataFrame."""
-        return self.snapshot(progress=progress).to_pandas()
+        return self.to_arrow(progress=progress).to_pandas()
 
     def describe(self, *, progress: Progress = silent) -> dict[str, Any]:
         """Make it, keep nothing, and give what it takes to make it again and prove that it is the same.
@@ -136,6 +131,20 @@ class TrainingSet:
             "key": list(made.key),
             "recipe": made.recipe.record.document(),
         }
+
+
+@contextmanager
+def _ties_named() -> Iterator[None]:
+    """Raise KeyViolation for what the query says of rows that are tied."""
+    try:
+        yield
+    except InvalidUse as error:
+        if TIED not in error.message:
+            raise
+        raise KeyViolation(
+            error.message,
+            hint="make these the key of the feature set, or say which row counts: ties='last', or by columns",
+        ) from None
 
 
 def prove(
