@@ -35,6 +35,7 @@ from benchmarks.bench import (
 )
 from benchmarks.figures import Assurance, Figure, Pairs, Unit, flushed, interleave, timed
 from benchmarks.history import long_history, simulated_index
+from benchmarks.joins import point_in_time
 
 __all__ = ["WORKLOADS", "Bench", "Options", "Workload", "WrongResult", "warm_up"]
 
@@ -946,6 +947,15 @@ WORKLOADS: dict[str, Workload] = {
             _blame,
             "proven",
             aim_unit="s",
+        ),
+        Workload(
+            "point-in-time",
+            "training set, a spine of a tenth of the rows",
+            "s",
+            "DuckDB's ASOF join of two Parquet files",
+            1.2,
+            point_in_time,
+            "checked",
         ),
         Workload("merge", "merge, 1% of rows changed on each side", "s", PLAIN_WRITE, 1.0, _merge, "proven"),
         Workload(

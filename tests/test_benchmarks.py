@@ -99,6 +99,7 @@ def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
         "diff-stat-region",
         "diff-rows-region",
         "blame",
+        "point-in-time",
         "merge",
         "repack",
         "bytes-repacked",

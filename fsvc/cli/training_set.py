@@ -37,7 +37,7 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
         fsvc training-set churn.toml --sql
         fsvc training-set churn.toml --name churn -m "training data of November"
         fsvc training-set churn.toml -o churn.parquet
-        fsvc training-set churn.toml --describe > churn.json
+        fsvc training-set churn.toml --describe
     """,
 )
 @click.argument("spec", metavar="FILE.toml")
@@ -89,9 +89,7 @@ def training_set(
     repository = context.repository()
     wanted = _read(repository, spec)
     if only_sql:
-        context.output.show(
-            {"sql": wanted.sql}, lambda out: [out.line(one) for one in wanted.sql.splitlines()]
-        )
+        context.output.show({"sql": wanted.sql}, lambda out: _print_sql(out, wanted.sql))
     elif describe:
         with context.progress("making") as progress:
             told = wanted.describe(progress=progress)
@@ -100,6 +98,11 @@ def training_set(
         _commit(context, repository, wanted, name, message or "", key=key, branch=branch, tag=tag)
     else:
         _write(context, wanted, target, kind)
+
+
+def _print_sql(out: Output, sql: str) -> None:
+    for line in sql.splitlines():
+        out.line(line)
 
 
 def _commit(
