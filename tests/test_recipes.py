@@ -401,6 +401,16 @@ def test_a_recipe_that_was_tampered_with_or_is_newer_is_refused() -> None:
     assert RecipeRecord.parse({**document, "more": 1}, what="it") == RecipeRecord("select 1", {})
 
 
+def test_settings_of_a_foreign_commit_cannot_get_around_the_walls(shop: Repository, tmp_path: Path) -> None:
+    snapshot = quietly(shop, "totals", TOTALS)
+    out = tmp_path / "out.csv"
+    recorded = shop.store.commit(snapshot.commit.id).changes["totals"]["recipe"]
+    recorded["settings"][f"threads = 1; COPY (SELECT 1) TO '{out}'; SET threads"] = "1"
+    with pytest.raises(UnknownFormat, match="settings that this fsvc does not know"):
+        snapshot.recipe.rebuild()
+    assert not out.exists()
+
+
 # The same logic on fresh data ------------------------------------------------------------------------
 
 
@@ -451,6 +461,14 @@ def test_inputs_of_another_form_are_refused(
     recipe = quietly(shop, "totals", TOTALS).recipe
     with pytest.raises(error, match=sentence):
         recipe.apply({"orders": fresh})
+
+
+def test_a_snapshot_in_place_of_an_input_has_to_have_its_key(shop: Repository) -> None:
+    recipe = quietly(shop, "totals", TOTALS).recipe
+    shop.commit({"loose": pa.concat_tables([ORDERS, ORDERS]), "bare": ORDERS}, message="no key")
+    with pytest.raises(KeyViolation):
+        recipe.apply({"orders": shop.snapshot("loose")})
+    assert recipe.apply({"orders": shop.snapshot("bare")}).to_arrow().num_rows == 3
 
 
 def test_layouts_that_a_query_does_not_see_make_no_difference(shop: Repository) -> None:

@@ -21,6 +21,7 @@ from fsvc.cli.describing import (
 from fsvc.cli.output import Output, ago, clip, counted, human_size
 from fsvc.cli.recipes import print_recipe
 from fsvc.cli.values import as_json, as_text
+from fsvc.errors import Corruption, UnknownFormat
 
 if TYPE_CHECKING:
     from fsvc.engine.summary import ColumnSummary
@@ -57,7 +58,11 @@ def show(context: Context, what: str | None) -> None:
         from fsvc.features.recipes import Recipe
 
         snapshot, columns = found, found.column_summaries()
-        recipe = Recipe.find(snapshot)
+        try:
+            recipe = Recipe.find(snapshot)
+        except (Corruption, UnknownFormat) as error:
+            recipe = None  # the rest can be shown
+            context.output.warn(error.message)
         context.output.show(
             {
                 **snapshot_document(snapshot),

@@ -16,7 +16,15 @@ import pyarrow as pa
 
 from fsvc.engine import history
 from fsvc.engine.progress import Progress, silent
-from fsvc.errors import Corruption, FsvcError, InvalidUse, NotAllowed, NotFound, SkewError
+from fsvc.errors import (
+    Corruption,
+    FsvcError,
+    InvalidUse,
+    NotAllowed,
+    NotFound,
+    SkewError,
+    UnknownFormat,
+)
 from fsvc.features.skew import compare_features, compare_inputs
 from fsvc.format.names import nearest, quoted
 from fsvc.format.recipe import MEMBER, GivenTable, RecipeRecord
@@ -383,7 +391,15 @@ class Recorded:
         return read
 
     def running(self, read: Mapping[str, Snapshot]) -> Running:
-        """Its query on these tables, under its settings."""
+        """Its query on these tables, under its settings. Raises UnknownFormat for settings that recipes do not have."""
+        # They come from a commit, which anybody may have made, and are put into the session before it is closed off.
+        unknown = sorted({*self.record.settings} - {*settings()})
+        if unknown:
+            raise UnknownFormat(
+                f"{self.label} was made under settings that this fsvc does not know:"
+                f" {', '.join(map(quoted, unknown))}",
+                hint="upgrade fsvc",
+            )
         return Running(
             Repository(self.store),
             self.record.sql,
@@ -515,7 +531,8 @@ class Recipe(Recorded):
                     + "; ".join(errors),
                     hint="give the columns the types that they had",
                 )
-            if isinstance(table, Snapshot) and source.schema is table.schema:
+            # Its key may be what keeps the query from finding two rows for one: a snapshot has to have it too.
+            if isinstance(table, Snapshot) and source.schema is table.schema and table.key == pinned.key:
                 return table
             return repository.held(source, pinned, progress=progress)
 
