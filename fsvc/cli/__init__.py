@@ -40,12 +40,12 @@ COMMANDS: dict[str, Entry] = {
     "rebuild": Entry(
         "Recipes", "fsvc.cli.rebuild:rebuild", "Run a recipe again, and say whether the result is the same."
     ),
+    "apply": Entry("Recipes", "fsvc.cli.apply:apply", "Run a recipe on other tables."),
     "training-set": Entry(
         "Recipes",
         "fsvc.cli.training_set:training_set",
-        "Look features up for the rows of a spine, as of their time.",
+        "Look features up for the rows of a spine.",
     ),
-    "apply": Entry("Recipes", "fsvc.cli.apply:apply", "Run a recipe on other tables."),
     "restore": Entry(
         "Models", "fsvc.cli.restore:restore", "Write the data a model was trained on, proven bit for bit."
     ),

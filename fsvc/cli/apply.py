@@ -21,7 +21,7 @@ __all__ = ["apply"]
     "apply",
     examples="""
         fsvc apply totals@v3 --input orders=today.parquet -o features.parquet
-        fsvc apply models:/churn@champion --input orders=today.parquet -o features.parquet
+        fsvc apply models:/churn@champion --input orders=today.csv -o new.parquet
     """,
 )
 @click.argument("what", metavar="NAME[@REV] | MODEL_URI")

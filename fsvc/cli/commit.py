@@ -43,8 +43,8 @@ _INSTEAD: dict[str, str | None] = {
         fsvc commit customers.parquet --key customer_id -m "nightly refresh"
         fsvc commit rates.csv 'customers=export/*.parquet' -m "both" --tag first
         fsvc commit customers.parquet --dry-run
-        fsvc commit totals --sql totals.sql --key customer_id -m "totals of the day"
-        fsvc commit euros --sql "from orders join rates using (currency)" --table rates=rates.csv -m "in euros"
+        fsvc commit totals --sql totals.sql --key customer_id -m "totals"
+        fsvc commit euros --sql euros.sql --table rates=rates.csv -m "in euros"
     """,
 )
 @click.argument("paths", metavar="[NAME=]PATH... | NAME", nargs=-1, required=True)
