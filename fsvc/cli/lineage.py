@@ -31,7 +31,7 @@ __all__ = ["lineage"]
 @click.argument("what", metavar="MODEL_URI | NAME[@REV]")
 @tracking_uri_option
 def lineage(context: Context, what: str, tracking_uri: str | None) -> None:
-    """Show what a model was trained on, or what a snapshot was made from.
+    """Show what a model was trained on, or a snapshot made from.
 
     Of a model: data, commits, code and environment. Only the model's MLmodel file and its run are read; the model is
     never loaded. A repository or commit that is not here is said so; what the model itself says is shown in any

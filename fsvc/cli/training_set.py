@@ -72,9 +72,10 @@ def training_set(
 ) -> None:
     """Look features up for the rows of a spine.
 
-    Features are taken as they were known at the time of each row. FILE.toml says what is wanted: "spine", an address or a file; "time", its column with the time of each row;
-    "label"; a table [[lookup]] for each feature set, with "features", "on", and if it is by time "time", "max_age"
-    (as "30 days"), "ties"; and [split] with "by", "hash" or "time", and "parts". See docs/training-sets.md.
+    Features are taken as they were known at the time of each row. FILE.toml says what is wanted: "spine", an
+    address or a file; "time", its column with the time of each row; "label"; a table [[lookup]] for each feature
+    set, with "features", "on", and if it is by time "time", "max_age" (as "30 days"), "ties"; and [split] with
+    "by", "hash" or "time", and "parts". See docs/training-sets.md.
 
     No row that is younger than the spine's is ever taken; what is not found is null; rows keep the spine's order.
     """
