@@ -236,6 +236,16 @@ def test_a_python_variable_is_no_table(shop: Repository) -> None:
         quietly(shop, "sly", "from hidden")
 
 
+def test_a_snapshot_that_is_not_committed_is_a_table_from_outside(shop: Repository) -> None:
+    totals = quietly(shop, "totals", TOTALS)
+    loose = totals.recipe.apply({"orders": ORDERS.slice(2)})
+    tables = {"loose": loose, "kept": totals}
+    snapshot = quietly(shop, "x", "from loose union all from kept order by all", tables=tables)
+    assert list(snapshot.recipe.inputs) == ["kept"]
+    assert list(snapshot.recipe.record.tables) == ["loose"]
+    assert snapshot.recipe.rebuild({"loose": loose}).identical
+
+
 def test_a_table_that_the_query_does_not_name_is_a_slip(shop: Repository) -> None:
     with pytest.raises(InvalidUse, match="does not read the table 'rate'"):
         quietly(shop, "totals", TOTALS, tables={"rate": {"a": [1]}})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -156,8 +156,7 @@ def commit_query(
                     threads=threads or 0,
                     rows=written.manifest.num_rows,
                 )
-            noted = RecipeRecord(**{**vars(record), "undetermined": tuple(loose)})
-            draft.note(name, {MEMBER: noted.document()})
+            draft.note(name, {MEMBER: replace(record, undetermined=tuple(loose)).document()})
         except BaseException:
             draft.abandon()
             raise
@@ -173,10 +172,12 @@ def commit_query(
 def _inputs(
     repository: Repository, tables: Mapping[str, Any] | None, progress: Progress
 ) -> tuple[dict[str, Snapshot], dict[str, _Given]]:
-    """The tables that a query was given: snapshots of this repository, and all others, held."""
+    """The tables that a query was given: snapshots that this repository holds, and all others, held."""
     pinned, given = {}, {}
     for name, table in (tables or {}).items():
-        if isinstance(table, Snapshot) and table.store.info.project == repository.project:
+        own = isinstance(table, Snapshot) and table.store.info.project == repository.project
+        # A snapshot that is not committed has a commit as well, which is gone with it.
+        if own and repository.store.has_commit(table.commit.id):
             pinned[name] = table
         else:
             given[name] = _Given.hold(repository, table, progress)

@@ -117,6 +117,7 @@ class Answer:
         Without a branch the query has nothing but these tables.
         """
         connection = self.session.connection
+        self._names = self._used()  # now: a name that is a view already is not among them
         taken = {name.casefold() for name in tables}
         rows = any(mention.text.casefold() == ROW for mention in self.query.mentions)
         for name, table in tables.items():
@@ -128,7 +129,7 @@ class Answer:
         head = None if branch is None else history.head(store, branch)
         self._known = [*tables, *(store.commit(head).feature_sets if head is not None else ())]
         spelled = {name.casefold(): name for name in self._known}
-        used = self._names = self._used()
+        used = self._used()
         for mention in self.query.mentions:
             folded = mention.text.casefold()
             if branch is None or folded in taken or not (mention.certain or used is None or folded in used):
