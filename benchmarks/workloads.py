@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal
@@ -178,22 +179,16 @@ def _keys(bench: Bench) -> str:
     return f"select * from {{table}} where {tables.KEY} in ({', '.join(map(str, keys))}) order by 1"
 
 
-def _query(
-    query: str | Callable[[Bench], str], *, day: bool = False, again: bool = False
-) -> Callable[[Bench], Pairs]:
-    """A query of DuckDB over a snapshot beside the same over a Parquet file of the same table.
+def _day_query(query: str | Callable[[Bench], str], *, again: bool) -> Callable[[Bench], Pairs]:
+    """A query of DuckDB over the day in the middle of the month beside the same over a Parquet file of that day.
 
-    ``day`` is the one in the middle of the month; ``again`` finds in the cache what an earlier query thawed.
+    ``again`` finds in the cache what an earlier query thawed.
     """
 
     def measure(bench: Bench) -> Pairs:
         text = query if isinstance(query, str) else query(bench)
-        location, address, file = (
-            (bench.month.location, bench.month.address, bench.month.file)
-            if day
-            else (bench.committed, f"{NAME}@v1", bench.plain_file)
-        )
-        plain_text = text.format(table=f"read_parquet('{file}')")
+        location, address = bench.month.location, bench.month.address
+        plain_text = text.format(table=f"read_parquet('{bench.month.file}')")
         with duckdb.connect() as connection:
             wanted = connection.sql(plain_text).fetchall()
 
@@ -384,6 +379,57 @@ def _blame(bench: Bench) -> Pairs:
     found = interleave(bench.options.runs, bench.time_plain_read, lambda _: timed(ours))
     rmtree(path)
     return found
+
+
+_QUERIES = {
+    "filter": "select count(*) from {a} where balance > 300 and country = 'DE'",
+    "group": "select segment, channel, count(*), avg(balance), sum(visits_30d) from {a} group by all",
+    "keys": f"select * from {{a}} where {tables.KEY} in ({{keys}})",
+    "near-keys": f"select * from {{a}} where {tables.KEY} in ({{near}})",
+    "join": f"select count(*), sum(b.visits_30d - a.visits_30d) from {{a}} a join {{b}} b using ({tables.KEY})",
+}
+"""Queries over a version ``a``, and another one ``b``; ``keys`` are 100 anywhere, ``near`` 100 in a row."""
+
+
+def _sql(bench: Bench, name: str) -> Pairs:
+    """A query over a snapshot beside the same over a plain file of it; both are open already."""
+    location, other = _two_versions(bench, "asked", _chosen(bench.rows, 0.02, 4))
+    keys = bench.table[tables.KEY].to_numpy()
+    chosen = np.sort(np.random.default_rng(5).choice(keys, min(100, len(keys)), replace=False))
+    near = keys[bench.rows // 3 :][:100]
+    plain, asked = (
+        _QUERIES[name].format(a=a, b=b, keys=", ".join(map(str, chosen)), near=", ".join(map(str, near)))
+        for a, b in (
+            (f"read_parquet('{bench.plain_file}')", f"read_parquet('{other}')"),
+            (f"{NAME}@v1", f"{NAME}@v2"),
+        )
+    )
+    connection = duckdb.connect()
+    repository = fsvc.open(location)
+    answers = [
+        sorted(connection.sql(plain).fetchall(), key=repr),
+        sorted(repository.sql(asked).fetchall(), key=repr),
+    ]
+    if not _alike(*answers):
+        raise WrongResult("the query over the snapshot and the one over the file have different answers")
+    found = interleave(
+        bench.options.runs,
+        lambda: timed(lambda: connection.sql(plain).to_arrow_table()),
+        lambda _: timed(lambda: repository.sql(asked).to_arrow_table()),
+    )
+    connection.close()
+    other.unlink()
+    rmtree(location)
+    return found
+
+
+def _alike(one: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) -> bool:
+    """Whether answers are the same, but for the order in which floats were added up."""
+    return len(one) == len(other) and all(
+        a == b or (isinstance(a, float) and isinstance(b, float) and bool(np.isclose(a, b, rtol=1e-9)))
+        for row, its in zip(one, other, strict=True)
+        for a, b in zip(row, its, strict=True)
+    )
 
 
 def _merge(bench: Bench) -> Pairs:
@@ -715,34 +761,29 @@ class Workload:
         )
 
 
-_QUERIES: tuple[tuple[str, str, str | Callable[[Bench], str], float], ...] = (
-    ("count", "count with a filter", _COUNT, 1.0),
-    ("groups", "group by", _GROUPS, 1.0),
-    ("keys", "100 rows by key", _keys, 0.5),
+_DAY_QUERIES: tuple[tuple[str, str, str | Callable[[Bench], str]], ...] = (
+    ("count", "count with a filter", _COUNT),
+    ("groups", "group by", _GROUPS),
+    ("keys", "100 rows by key", _keys),
 )
 _PLAIN_QUERY = "the same over the Parquet file"
 
 
-def _queries() -> list[Workload]:
-    """Each query over the first version, and over a version of the month at the first touch and again."""
-    found = []
-    for name, title, query, aim in _QUERIES:
-        found.append(
-            Workload(f"query-{name}", f"SQL, {title}", "s", _PLAIN_QUERY, aim, _query(query), "checked")
+def _day_queries() -> list[Workload]:
+    """Each query over a version of the month, at the first touch and again."""
+    return [
+        Workload(
+            f"query-{name}-day{'-again' if again else ''}",
+            f"SQL, {title}, middle of the {{days}} days, {word}",
+            "s",
+            _PLAIN_QUERY,
+            bound,
+            _day_query(query, again=again),
+            "checked",
         )
-        for again, word, bound in ((False, "first touch", 2.5), (True, "again", 1.1)):
-            found.append(
-                Workload(
-                    f"query-{name}-day{'-again' if again else ''}",
-                    f"SQL, {title}, middle of the {{days}} days, {word}",
-                    "s",
-                    _PLAIN_QUERY,
-                    bound,
-                    _query(query, day=True, again=again),
-                    "checked",
-                )
-            )
-    return found
+        for name, title, query in _DAY_QUERIES
+        for again, word, bound in ((False, "first touch", 2.5), (True, "again", 1.1))
+    ]
 
 
 WORKLOADS: dict[str, Workload] = {
@@ -816,7 +857,7 @@ WORKLOADS: dict[str, Workload] = {
             _checkout_day,
             "checked",
         ),
-        *_queries(),
+        *_day_queries(),
         Workload(
             "stored-bytes", "stored by the first commit", "B", PLAIN_BYTES, 1.08, _stored_bytes, "proven"
         ),
@@ -956,6 +997,18 @@ WORKLOADS: dict[str, Workload] = {
             1.2,
             point_in_time,
             "checked",
+        ),
+        *(
+            Workload(
+                f"sql-{name}", f"SQL, {title}", "s", _PLAIN_QUERY, aim, partial(_sql, name=name), "checked"
+            )
+            for name, title, aim in (
+                ("filter", "count and filter", 1.0),
+                ("group", "group by", 1.0),
+                ("keys", "100 keys", 0.5),
+                ("near-keys", "100 keys in a row", 0.5),
+                ("join", "join of two versions", 1.15),
+            )
         ),
         Workload("merge", "merge, 1% of rows changed on each side", "s", PLAIN_WRITE, 1.0, _merge, "proven"),
         Workload(

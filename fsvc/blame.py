@@ -74,8 +74,11 @@ class Blame:
             wanted = self._key if isinstance(self._key, tuple) else (self._key,)
         return row_history(self._repository.store, self.name, self.head.id, wanted, values=_values)
 
-    def versions(self) -> list[RowVersion]:
-        """Every change of the rows, newest first: when they appeared, what changed, when they went."""
+    def versions(self, limit: int | None = None) -> list[RowVersion]:
+        """Every change of the rows, newest first: when they appeared, what changed, when they went.
+
+        With ``limit`` the newest ones, for which no more of history is read than it takes to find them.
+        """
         return [
             RowVersion(
                 Commit(self._repository.store, found.commit, found.record),
@@ -85,7 +88,7 @@ class Blame:
                 found.before,
                 found.after,
             )
-            for found in self._rows.versions()
+            for found in self._rows.versions(limit)
         ]
 
     def cells(self) -> list[CellOrigin]:

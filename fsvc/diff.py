@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from fsvc.engine.progress import Progress, silent
 from fsvc.snapshot import Commit, Snapshot
@@ -14,8 +14,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fsvc.engine.diff import SchemaChange, TableChange, TableDiff
+    from fsvc.engine.reading import SnapshotReader
 
-__all__ = ["CommitDiff", "Diff"]
+__all__ = ["CommitDiff", "Diff", "Options"]
+
+
+class Options(TypedDict, total=False):
+    """How two sides are compared.
+
+    ``key`` names the columns by which rows are matched, where it is not the key of both snapshots; an empty
+    one matches them by content. ``threads`` is how many to work with; ``progress`` is told how far it is.
+    """
+
+    key: str | Sequence[str] | None
+    threads: int | None
+    progress: Progress
 
 
 class Diff:
@@ -24,40 +37,36 @@ class Diff:
     Rows are matched by ``key``, which unless told is the one that both snapshots have; without one by
     content. Cells are compared bit by bit: a NaN equals a NaN of the same bits, -0.0 is not 0.0, null equals
     null only. What is read is proven.
+
+    Of a snapshot with a selection (:meth:`fsvc.Snapshot.select`) the selected columns and the key are compared;
+    where only one side has one, it holds for both.
     """
 
-    def __init__(
-        self,
-        before: Snapshot,
-        after: Snapshot,
-        *,
-        key: str | Sequence[str] | None = None,
-        threads: int | None = None,
-        progress: Progress = silent,
-    ) -> None:
+    def __init__(self, before: Snapshot, after: Snapshot, **options: Unpack[Options]) -> None:
         self.before = before
         self.after = after
-        self._key = (key,) if isinstance(key, str) else key
-        self._threads = threads
-        self._progress = progress
+        self._options = options
 
     def __repr__(self) -> str:
         return f"<Diff {self.before!r} {self.after!r}>"
 
     def __bool__(self) -> bool:
-        return self.before.id != self.after.id
+        if self.before.columns is None and self.after.columns is None:
+            return self.before.id != self.after.id
+        return not self.table.identical and bool(self.stat())
 
     @cached_property
     def table(self) -> TableDiff:
         """The engine's view of it."""
         from fsvc.engine.diff import TableDiff
 
+        key = self._options.get("key")
         return TableDiff(
-            self.before.reader,
-            self.after.reader,
-            key=self._key,
-            threads=self._threads,
-            progress=self._progress,
+            _chosen(self.before, self.after.columns),
+            _chosen(self.after, self.before.columns),
+            key=(key,) if isinstance(key, str) else key,
+            threads=self._options.get("threads"),
+            progress=self._options.get("progress", silent),
         )
 
     @property
@@ -107,24 +116,14 @@ class CommitDiff(Mapping[str, Diff]):
     ``added`` and ``removed`` name the feature sets that only one of them has.
     """
 
-    def __init__(
-        self,
-        before: Commit,
-        after: Commit,
-        *,
-        key: str | Sequence[str] | None = None,
-        threads: int | None = None,
-        progress: Progress = silent,
-    ) -> None:
+    def __init__(self, before: Commit, after: Commit, **options: Unpack[Options]) -> None:
         self.before = before
         self.after = after
         old, new = before.record.feature_sets, after.record.feature_sets
         self.added = sorted(new.keys() - old.keys())
         self.removed = sorted(old.keys() - new.keys())
         self._diffs = {
-            name: Diff(
-                before.snapshot(name), after.snapshot(name), key=key, threads=threads, progress=progress
-            )
+            name: Diff(before.snapshot(name), after.snapshot(name), **options)
             for name in sorted(old.keys() & new.keys())
             if old[name].snapshot != new[name].snapshot
         }
@@ -147,3 +146,13 @@ class CommitDiff(Mapping[str, Diff]):
     def stat(self) -> dict[str, TableChange]:
         """What changed in each feature set, in numbers, by name."""
         return {name: diff.stat() for name, diff in self._diffs.items()}
+
+
+def _chosen(snapshot: Snapshot, others: tuple[str, ...] | None) -> SnapshotReader:
+    """A reader of the columns that are compared: the selected ones; without a selection, the other side's."""
+    if snapshot.columns is None and others is None:
+        return snapshot.reader
+    from fsvc.engine.reading import SnapshotReader
+
+    wanted = snapshot.columns if snapshot.columns is not None else others or ()
+    return SnapshotReader(snapshot.reader.objects, snapshot.manifest.select(wanted))

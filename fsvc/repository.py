@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from fsvc.engine import history, locate, reads
 from fsvc.engine.clock import timestamp
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from fsvc.blame import Blame
     from fsvc.diff import CommitDiff, Diff
+    from fsvc.diff import Options as DiffOptions
     from fsvc.engine.committing import CommitDraft
     from fsvc.engine.pins import Pin
     from fsvc.engine.repack import Repacked
@@ -116,7 +117,7 @@ def attach(
     ``from fsvc('customers@v3')`` is a snapshot, resolved when the query runs; ``from customers`` is what
     the current branch held when this was called (call it again to follow); ``read_parquet`` takes
     ``fsvc://`` addresses. A table of the connection goes before a feature set of the same name, which is
-    ``fsvc.customers`` then. The connection is closed when Python ends, if nobody closed it before.
+    ``fsvc.customers`` then. The connection stays yours, to be closed when you like.
     """
     from fsvc.query import attaching
 
@@ -489,7 +490,7 @@ class Repository:
         from fsvc.query.sandbox import Sandbox as Limits
 
         limits = Limits() if sandbox is True else sandbox or None
-        answer = self.ask(query, parameters, tables=tables, limits=limits)
+        answer = self.ask(query, parameters, tables=tables, limits=limits, light=True)
         for sentence in answer.inexact:
             warnings.warn(sentence, stacklevel=2)
         return answer.relation
@@ -501,6 +502,7 @@ class Repository:
         *,
         tables: Mapping[str, Any] | None = None,
         limits: Sandbox | None = None,
+        light: bool = False,
     ) -> Answer:
         """As :meth:`sql`, for who wants more than the relation: errors while it runs, and what is inexact."""
         from fsvc.query.sql import ask
@@ -512,58 +514,27 @@ class Repository:
             parameters=parameters,
             tables={name: _queried(table) for name, table in (tables or {}).items()},
             limits=limits,
+            light=light,
         )
 
     # -- comparing -------------------------------------------------------------------------------
 
     @overload
-    def diff(
-        self,
-        before: Commit,
-        after: Commit,
-        *,
-        key: str | Sequence[str] | None = None,
-        threads: int | None = None,
-        progress: Progress = silent,
-    ) -> CommitDiff: ...
+    def diff(self, before: Commit, after: Commit, **options: Unpack[DiffOptions]) -> CommitDiff: ...
 
     @overload
-    def diff(
-        self,
-        before: Snapshot,
-        after: Any,
-        *,
-        key: str | Sequence[str] | None = None,
-        threads: int | None = None,
-        progress: Progress = silent,
-    ) -> Diff: ...
+    def diff(self, before: Snapshot, after: Any, **options: Unpack[DiffOptions]) -> Diff: ...
 
     @overload
-    def diff(
-        self,
-        before: Any,
-        after: Any,
-        *,
-        key: str | Sequence[str] | None = None,
-        threads: int | None = None,
-        progress: Progress = silent,
-    ) -> Any: ...
+    def diff(self, before: Any, after: Any, **options: Unpack[DiffOptions]) -> Any: ...
 
-    def diff(
-        self,
-        before: Any,
-        after: Any,
-        *,
-        key: str | Sequence[str] | None = None,
-        threads: int | None = None,
-        progress: Progress = silent,
-    ) -> Diff | CommitDiff:
+    def diff(self, before: Any, after: Any, **options: Unpack[DiffOptions]) -> Diff | CommitDiff:
         """What differs between two snapshots, or between all snapshots of two commits.
 
         Each side is a :class:`Snapshot`, a :class:`Commit`, or the address of one: ``"customers@v2"``,
         ``"main~1"``. ``after`` may also be a table that is not committed, of any kind that :meth:`commit`
-        takes, paths as :class:`pathlib.Path`: it is compared with the snapshot ``before``. ``key`` names
-        columns to match rows by, where it is not the snapshots' own.
+        takes, paths as :class:`pathlib.Path`: it is compared with the snapshot ``before``. ``key``,
+        ``threads`` and ``progress`` are those of :class:`fsvc.diff.Options`.
 
         Raises NotFound for what is not there, InvalidUse for a commit beside a snapshot.
         """
@@ -572,11 +543,13 @@ class Repository:
         one = self.find(before) if isinstance(before, str) else before
         other = self.find(after) if isinstance(after, str) else after
         if isinstance(one, Snapshot) and not isinstance(other, (Commit, Snapshot)):
-            other = self.held(other, one, threads=threads, progress=progress)
+            other = self.held(
+                other, one, threads=options.get("threads"), progress=options.get("progress", silent)
+            )
         if isinstance(one, Snapshot) and isinstance(other, Snapshot):
-            return Diff(one, other, key=key, threads=threads, progress=progress)
+            return Diff(one, other, **options)
         if isinstance(one, Commit) and isinstance(other, Commit):
-            return CommitDiff(one, other, key=key, threads=threads, progress=progress)
+            return CommitDiff(one, other, **options)
         if not isinstance(one, (Commit, Snapshot)):
             raise InvalidUse("a table is compared with a snapshot before it", hint="swap the two sides")
         raise InvalidUse(

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory import memory_repository
 
+from fsvc.engine.store import Store
 from fsvc.errors import InvalidUse, NotFound
 from fsvc.repository import Repository
 from fsvc.snapshot import Commit
@@ -55,6 +56,8 @@ def test_blame_tells_what_replaying_history_tells(pool: Pool, seed: int) -> None
         for key in random.choice(every, 2):
             blame = repository.blame("t", key_value(pool, int(key)))
             versions = blame.versions()
+            for limit in (1, 2, 100):
+                assert list(map(shown, blame.versions(limit))) == list(map(shown, versions))[:limit]
             told = [
                 (v.commit.id, v.change, list(v.after or {}) if v.change == "changed" else [])
                 for v in versions
@@ -224,3 +227,22 @@ def test_unknown_feature_sets_and_those_without_a_key_are_refused() -> None:
     assert caught.value.hint == "did you mean 'plain'?"
     with pytest.raises(InvalidUse, match="'plain' has no key"):
         repository.blame("plain", 1).versions()
+
+
+def test_a_few_versions_read_a_part_of_history_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = memory_repository()
+    for number in range(40):
+        repository.commit({"t": pa.table({"id": [1, 2], "a": [number, 0]})}, key="id", message=f"{number}")
+    read: list[str] = []
+    original = Store.manifest
+
+    def counted(self: Store, snapshot: str) -> Any:
+        read.append(snapshot)
+        return original(self, snapshot)
+
+    monkeypatch.setattr(Store, "manifest", counted)
+    found = repository.blame("t", 1).versions(3)
+    assert [version.after for version in found] == [{"a": 39}, {"a": 38}, {"a": 37}]
+    assert len(set(read)) < 12
+    (only,) = repository.blame("t", 2).versions(5)
+    assert (only.change, only.version) == ("added", 1)

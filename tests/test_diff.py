@@ -396,3 +396,23 @@ def test_groups_and_columns_that_both_sides_share_are_not_read() -> None:
         assert set(storage.ranges) == expected
         total = sum(e.length for e in one.reader.entries([column])[0]) * len(table.schema)
         assert sum(length for _, _, length in storage.ranges) * 100 < total * 5
+
+
+def test_of_a_selection_only_the_selected_columns_are_compared() -> None:
+    old = pa.table({"id": [1, 2, 3], "a": [1, 2, 3], "b": ["x", "y", "z"]})
+    new = pa.table({"id": [1, 2, 4], "a": [1, 5, 3], "b": ["q", "q", "q"], "c": [1.5, 1.5, 1.5]})
+    one, other = two(old, new, "id")
+    for pair in (
+        (one.select(["a"]), other.select(["a"])),
+        (one.select(["a"]), other),
+        (one, other.select(["a"])),
+    ):
+        found = Diff(*pair)
+        stat = found.stat()
+        assert (stat.added, stat.removed, stat.changed, bool(stat.schema)) == (1, 1, 1, False)
+        assert sorted(map(str, found.rows()["columns"].to_pylist())) == ["['a']", "[]", "[]"]
+        assert set(found.rows()["after"].type.names) == {"a"}
+    assert Diff(one.select(["b"]), one.select(["b"])).stat().changed == 0
+    assert not Diff(one.select(["b"]), one.select(["b"]))
+    unlike = Diff(one.select(["a"]), other.select(["a", "c"]))
+    assert unlike.schema.added == ("c",) and bool(unlike)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fsvc
-from fsvc.errors import Corruption, InvalidRevision, InvalidUse, NotAllowed, NotFound
+from fsvc.errors import Corruption, FsvcError, InvalidRevision, InvalidUse, NotAllowed, NotFound
+from fsvc.format.index import unpack_meta
 from fsvc.query.addresses import find
 
 
@@ -219,3 +224,122 @@ def test_damage_is_named(repo: fsvc.Repository) -> None:
     answer = repo.ask("select sum(balance) from customers@v1")
     with pytest.raises(Corruption):
         list(answer.rows()[1])
+
+
+def test_threads_that_share_an_open_file_do_not_move_each_other(repo: fsvc.Repository) -> None:
+    """DuckDB's threads do: each seeks and then reads, and another one may come in between."""
+    from fsvc.query.filesystem import SnapshotFileSystem
+
+    file = SnapshotFileSystem(repo).open("customers@v1")
+    whole = file.read()
+    assert file.seek(-4, 2) == len(whole) - 4
+
+    def elsewhere() -> None:
+        file.seek(0)
+        assert file.read(4) == whole[:4]
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert file.read() == whole[-4:] == b"PAR1"
+
+
+def test_a_result_can_be_read_when_nobody_holds_the_query_any_more(repo: fsvc.Repository) -> None:
+    """The second feature set is opened only when the first one has been read."""
+    from fsvc.query.connection import Session
+
+    query = "select * from customers@v1 union all select * from customers@v2"
+    assert repo.ask(query, light=True).session.shared, "such a query has no need of a database of its own"
+    reader = repo.sql(query).to_arrow_reader(100)
+    gc.collect()
+    assert sum(batch.num_rows for batch in reader) == 2000
+    del reader
+    gc.collect()
+    assert Session.light().paths == []
+
+
+def test_queries_do_not_see_what_others_have_made(repo: fsvc.Repository) -> None:
+    first = repo.sql("from customers@v1")
+    mine = repo.sql("from mine", tables={"mine": pa.table({"x": [1]})})
+    with pytest.raises(NotFound):
+        repo.sql("from mine")
+    with pytest.raises(duckdb.CatalogException):
+        mine.query("mine", 'from "customers@v1"')
+    assert (len(first.fetchall()), mine.fetchall()) == (1000, [(1,)])
+
+
+def test_errors_while_rows_come_say_where(repo: fsvc.Repository) -> None:
+    answer = repo.ask("select id,\n cast('x' || id as int) from customers@v1")
+    with pytest.raises(InvalidUse) as caught:
+        list(answer.rows()[1])
+    assert "(line 2, column 2)" in str(caught.value)
+    assert "cast('x' || id as int)" in caught.value.__notes__[0]
+
+
+def test_no_memory_is_no_fault_of_a_sandbox(repo: fsvc.Repository) -> None:
+    answer = repo.ask("select list(range), range % 100000 from range(30000000) group by 2")
+    answer.session.connection.execute("SET memory_limit = '30MB'")
+    answer.session.connection.execute("SET temp_directory = ''")
+    with pytest.raises(FsvcError, match="needs more memory than there is") as caught:
+        list(answer.rows()[1])
+    assert not isinstance(caught.value, NotAllowed)
+
+
+AT_EXIT = """
+import atexit, sys
+import duckdb, fsvc
+location = sys.argv[1]
+connection = duckdb.connect()
+atexit.register(lambda: print(connection.sql("select 1 + 1").fetchall()))
+repo = fsvc.open(location)
+fsvc.attach(connection, repo)
+print(connection.sql("select count(*) from customers").fetchall())
+held = repo.sql("from customers@v1")
+print(len(held.fetchall()))
+reader = repo.sql("from customers@v2").to_arrow_reader(10)
+reader.read_next_batch()
+relation = repo.snapshot("customers@v1").relation()
+"""
+
+
+def test_a_process_that_asked_ends_without_noise(repo: fsvc.Repository) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT, repo.location], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n") == ["[(1000,)]", "1000", "[(2,)]", ""]
+
+
+def test_a_query_reads_the_bytes_of_its_columns_and_groups_only(tmp_path: Path) -> None:
+    from fsvc.engine.virtual import VirtualFile
+
+    repository = fsvc.init(tmp_path / "wide")
+    columns = {f"c{i}": [float(i * row) for row in range(200_000)] for i in range(6)}
+    repository.commit({"t": pa.table({"id": range(200_000), **columns})}, key="id", message="m")
+    reader = repository.snapshot("t").reader
+    groups = len(reader.manifest.rows)
+    assert groups > 1
+    read: list[tuple[int, int]] = []
+    original = VirtualFile.read_at
+
+    def counted(self: VirtualFile, position: int, length: int) -> bytes:
+        read.append((position, length))
+        return original(self, position, length)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VirtualFile, "read_at", counted)
+        relation = repository.sql("select max(c4), max(c5) from t where id < 1000")
+        read.clear()
+        relation.fetchall()
+    stored = {
+        (column, group): sum(
+            leaf.length for leaf in unpack_meta(reader.entries([column])[0][group].meta)
+        )
+        for column in (0, 5, 6)
+        for group in range(groups)
+    }  # fmt: skip
+    # Neighbouring columns are read apart, and groups that cannot hold the ids not at all.
+    assert sorted(length for _, length in read if length in stored.values()) == sorted(
+        stored[column, 0] for column in (0, 5, 6)
+    )
+    assert sum(length for _, length in read) < sum(stored[column, 0] for column in (0, 5, 6)) + (1 << 18)

@@ -51,7 +51,7 @@ def blame(context: Context, address: str, text: str, by_cell: bool, limit: int |
             lambda out: _print_cells(out, cells),
         )
         return
-    versions = rows.versions()[:limit]
+    versions = rows.versions(limit)
     context.output.show(
         {"name": name, "versions": [_document(version) for version in versions]},
         lambda out: _print(out, versions),

@@ -187,7 +187,10 @@ def _fail(
     """
     try:
         if json:
-            Output(json=True).document({"error": {"kind": kind, "message": message, "hint": hint}})
+            error: dict[str, Any] = {"kind": kind, "message": message, "hint": hint}
+            if notes:
+                error["notes"] = [line for note in notes for line in note.splitlines()]
+            Output(json=True).document({"error": error})
         sys.stdout.flush()
     except OSError:  # the reader has gone, or the disk is full: there is still stderr, and the exit code
         _silence_stdout()

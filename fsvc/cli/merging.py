@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fsvc.snapshot import Commit
     from fsvc.workspace import Rewritten
 
-__all__ = ["Plan", "merging_options", "run"]
+__all__ = ["Plan", "merging_options", "replay", "replaying_options", "run"]
 
 Plan = Callable[["Repository", "Progress"], "MergePlan"]
 """Plans a merge on a repository."""
@@ -49,6 +49,30 @@ def merging_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):  # fmt: skip
         function = option(function)
     return function
+
+
+def replaying_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What the commands take that put one commit's changes, or their opposite, on the current branch."""
+    mainline = click.option("--mainline", type=click.IntRange(min=1), metavar="N",
+                            help="The parent of a merge against which its changes are meant, from 1.")  # fmt: skip
+    return click.argument("revision", metavar="REV")(merging_options(mainline(function)))
+
+
+def replay(
+    context: Context,
+    kind: Literal["revert", "cherry-pick"],
+    revision: str,
+    strategy: Literal["ours", "theirs"] | None,
+    mainline: int | None,
+    **options: Any,
+) -> None:
+    """Run the plan of one commit's changes, with what :func:`replaying_options` gives."""
+
+    def make(repository: Repository, progress: Progress) -> MergePlan:
+        plan = repository.plan_revert if kind == "revert" else repository.plan_cherry_pick
+        return plan(revision, mainline=mainline, strategy=strategy, progress=progress)
+
+    run(context, make, **options)
 
 
 def run(

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import click
 
 from fsvc.cli.context import Context, command
+from fsvc.cli.jsonlines import json_lines
 from fsvc.cli.output import counted, human_size
 from fsvc.cli.recipes import parameters, read_query
-from fsvc.cli.rows import json_rows, print_rows
+from fsvc.cli.rows import print_rows
 from fsvc.cli.values import cells
 from fsvc.errors import Conflict, InvalidUse
 
@@ -108,11 +109,11 @@ def sql(
                 lambda out: out.line(str(path), f": {counted(result.rows, 'row')}, {human_size(size)}"),
             )
         elif context.output.json or kind == "table":
+            if context.output.json:
+                context.output.document(_document(result))
+                return
             table = pa.Table.from_batches(list(result.batches()), result.schema)
             values = [cells(column) for column in table.columns]
-            if context.output.json:
-                context.output.document(_document(result, values))
-                return
             hidden = print_rows(context.output, result.schema, values, most=max_columns)
             if hidden:
                 hint = "--max-columns shows more" if max_columns is not None else "name the ones to see"
@@ -124,8 +125,8 @@ def sql(
 
             stream_csv(sys.stdout.buffer, result.schema, result.batches())
         else:
-            for line in _json_lines(result):
-                click.echo(line, nl=False)
+            for batch in result.batches():
+                click.echo(json_lines(batch), nl=False)
     finally:
         answer.session.close()
 
@@ -218,24 +219,19 @@ def _write(result: _Result, path: Path, kind: str) -> None:
         exporting.write_arrow(path, result.schema, result.batches(), stream=stream)
     elif kind == "json":
         with replacing(path) as partial, partial.open("x", encoding="utf-8") as file:
-            file.writelines(_json_lines(result))
+            file.writelines(map(json_lines, result.batches()))
     else:
         exporting.write_parquet(path, result.schema, result.batches())
 
 
-def _json_lines(result: _Result) -> Iterator[str]:
+def _document(result: _Result) -> dict[str, Any]:
     import json
 
-    for batch in result.batches():
-        rows = json_rows(result.schema.names, [cells(column) for column in batch.columns])
-        yield "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-
-
-def _document(result: _Result, values: list[list[Any]]) -> dict[str, Any]:
+    lines = "".join(map(json_lines, result.batches())).split("\n")[:-1]
     names = result.schema.names
     return {
         "columns": [{"name": name, "type": kind} for name, kind in zip(names, result.types, strict=True)],
-        "rows": json_rows(names, values),
+        "rows": json.loads(f"[{','.join(lines)}]"),
         "more_rows": result.more,
         "inexact": result.inexact,
     }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,6 +35,9 @@ from fsvc.format.rowvalues import Counts
 from fsvc.format.stored import stored_type, to_stored
 
 __all__ = ["CellOrigin", "KeyRange", "RowVersion", "Rows", "row_history"]
+
+_REACH = 8
+"""How many commits are looked at first where a few changes are wanted."""
 
 Key: TypeAlias = "tuple[Any, ...] | KeyRange"
 """The values of the key columns, in their order; or a range of a key of one column."""
@@ -166,6 +170,8 @@ class Rows:
         key: Key,
         values: Callable[[pa.Array], list[Any]],
     ) -> None:
+        self._made_of = store, name, head, manifest, key, values
+        self._reach: int | None = None
         self._store = store
         self._name = name
         self._head = head
@@ -182,8 +188,8 @@ class Rows:
 
     @cached_property
     def _commits(self) -> list[tuple[str, CommitRecord]]:
-        """All commits of the history, children before parents."""
-        return list(history.ancestors(self._store, [self._head]))
+        """The commits of the history, children before parents: all, or as many as are looked at."""
+        return list(islice(history.ancestors(self._store, [self._head]), self._reach))
 
     def _snapshot(self, record: CommitRecord) -> str | None:
         value = record.feature_sets.get(self._name)
@@ -191,8 +197,11 @@ class Rows:
 
     @cached_property
     def _slices(self) -> dict[str, _Slice]:
-        """The wanted rows of every snapshot that the feature set ever had."""
-        names = dict.fromkeys(self._snapshot(record) for _, record in self._commits)
+        """The wanted rows of every snapshot that the feature set had in these commits and their parents."""
+        names: dict[str | None, None] = {}
+        for _, record in self._commits:
+            names[self._snapshot(record)] = None
+            names.update(dict.fromkeys(self._snapshot(self._store.commit(each)) for each in record.parents))
         return {name: self._slice(name) for name in names if name is not None}
 
     def _slice(self, snapshot: str) -> _Slice:
@@ -324,8 +333,24 @@ class Rows:
 
     # -- what changed ----------------------------------------------------------------------------
 
-    def versions(self) -> list[RowVersion]:
-        """Every change of the rows, newest first; of one commit by key."""
+    def versions(self, limit: int | None = None) -> list[RowVersion]:
+        """Every change of the rows, newest first, or the first of them; of one commit by key.
+
+        For a few of them, as much of history is looked at as it takes to find them.
+        """
+        if limit is None:
+            return self._versions()
+        reach = max(_REACH, limit)
+        while True:
+            part = Rows(*self._made_of)
+            part._reach = reach
+            part._memo, part._found, part._entries = self._memo, self._found, self._entries
+            found = part._versions()
+            if len(found) >= limit or len(part._commits) < reach:
+                return found[:limit]
+            reach *= 4
+
+    def _versions(self) -> list[RowVersion]:
         total = len(self._universe[0][0])
         live = {self._head: np.ones(total, np.bool_)}
         found: list[RowVersion] = []

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
+import weakref
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
@@ -32,15 +34,18 @@ from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.pages import ChunkPages
 from fsvc.format.stored import annotated_field
 
-__all__ = ["Layout", "VirtualFile", "compact_parts", "layout"]
+__all__ = ["Layout", "VirtualFile", "compact_parts", "layout", "remembered_layout"]
 
 GAP = 1 << 17
 """Unused addresses between chunks of a virtual file, in bytes.
 
-More than any reader bridges to merge two reads (DuckDB 16 KiB, pyarrow 8, fsspec 64), and few enough
-that a reader which takes a whole file into memory is not drowned in zeros.
+More than readers bridge to merge two reads (pyarrow 8 KiB, fsspec 64), and few enough that a reader which takes
+a whole file into memory is not drowned in zeros. DuckDB bridges as much as it thinks fit, unless it is told.
 """
 _CACHE_BYTES = 64 << 20
+_LAYOUTS = 16
+_LAYOUT_SECONDS = 600.0
+"""How many layouts of a repository are remembered, and for how long: places of objects do not hold for ever."""
 # How much of a file is read before it is asked for, when a file is copied.
 _AHEAD_OBJECTS = 64
 _AHEAD_BYTES = 64 << 20
@@ -128,6 +133,30 @@ def layout(
     )
 
 
+_remembered: weakref.WeakKeyDictionary[Objects, OrderedDict[str, tuple[float, Layout]]] = (
+    weakref.WeakKeyDictionary()
+)
+_lock = threading.Lock()
+
+
+def remembered_layout(reader: SnapshotReader) -> Layout:
+    """The layout of all columns of a snapshot: the one of a short time ago, where there is one."""
+    name, now = reader.manifest.id, time.monotonic()
+    with _lock:
+        known = _remembered.setdefault(reader.objects, OrderedDict())
+        made, found = known.get(name, (0.0, None))
+        if found is not None and now - made < _LAYOUT_SECONDS:
+            known.move_to_end(name)
+            return found
+    found = layout(reader)
+    with _lock:
+        known[name] = now, found
+        known.move_to_end(name)
+        while len(known) > _LAYOUTS:
+            known.popitem(last=False)
+    return found
+
+
 class VirtualFile:
     """A laid-out snapshot to read from at any place, as readers of files do. Safe for threads."""
 
@@ -188,7 +217,7 @@ class VirtualFile:
             chunk = self._thawed.chunk(entry, self._layout.fields[i], self._layout.rows_of(i))
         else:
             chunk = self._objects.read(entry)
-        data = bytes(chunk.pages[0]) if len(chunk.pages) == 1 else b"".join(chunk.pages)
+        data = _joined(chunk.pages)
         if not keep:
             return data
         with self._lock:
@@ -198,6 +227,15 @@ class VirtualFile:
                 while self._cached > _CACHE_BYTES and len(self._cache) > 1:
                     self._cached -= len(self._cache.popitem(last=False)[1])
         return data
+
+
+def _joined(parts: Sequence[bytes | memoryview]) -> bytes:
+    """Bytes one after the other; the ones that they are a view of, if that is all of them."""
+    first = parts[0] if len(parts) == 1 else b""
+    whole = first.obj if isinstance(first, memoryview) else first
+    if isinstance(whole, bytes) and len(parts) == 1 and len(whole) == len(first):
+        return whole
+    return b"".join(parts)
 
 
 def compact_parts(objects: Objects, where: Layout) -> Iterator[bytes | memoryview]:

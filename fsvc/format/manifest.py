@@ -86,6 +86,25 @@ class Manifest:
         chosen = self.chunks if columns is None else self.chunks[list(columns)]
         return np.ascontiguousarray(chosen[..., :ADDRESS_BYTES]).tobytes()
 
+    def select(self, columns: Sequence[str]) -> Manifest:
+        """The manifest of some columns and the key: the same rows in the same groups, in the same order."""
+        wanted = {*columns, *self.key}
+        numbers = [i for i, name in enumerate(self.schema.names) if name in wanted]
+        schema = pa.schema([self.schema.field(i) for i in numbers], self.schema.metadata)
+        paths = dictionary_types(schema)
+        return Manifest(
+            schema,
+            self.key,
+            self.cut,
+            self.rows,
+            self.chunks[numbers],
+            tuple(
+                identity
+                for path, identity in zip(self.category_types, self.categories, strict=True)
+                if path in paths
+            ),
+        )
+
     @cached_property
     def encoded(self) -> bytes:
         """The canonical bytes."""

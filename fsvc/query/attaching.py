@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fsvc.engine import history
 from fsvc.engine.store import Store
 from fsvc.errors import InvalidUse
-from fsvc.query.connection import close_at_exit
+from fsvc.query.connection import detach_at_exit
 from fsvc.query.filesystem import SnapshotFileSystem
 from fsvc.query.texttypes import quote_name, quote_text
 
@@ -53,7 +53,7 @@ def attach(connection: duckdb.DuckDBPyConnection, store: Store, branch: str) -> 
 
     ``fsvc('NAME@REVISION')`` is what the address names when the query runs; a view of each feature set
     is what the branch held when this was called; ``fsvc://`` paths can be read. To call it again is to
-    see the branch as it is now. The connection is closed at exit, unless it is before.
+    see the branch as it is now. The connection stays the caller's; at exit ``fsvc://`` is taken from it.
 
     Raises InvalidUse where another database of the connection is called ``fsvc``.
     """
@@ -61,7 +61,7 @@ def attach(connection: duckdb.DuckDBPyConnection, store: Store, branch: str) -> 
     if connection.filesystem_is_registered("fsvc"):
         connection.unregister_filesystem("fsvc")
     connection.register_filesystem(SnapshotFileSystem(store, branch=branch))
-    close_at_exit(connection)
+    detach_at_exit(connection)
     connection.execute(
         f"CREATE OR REPLACE MACRO {DATABASE}.main.fsvc(address) AS TABLE"
         " FROM read_parquet('fsvc://' || address)"

@@ -8,15 +8,19 @@ served by the same session can be joined.
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
-from fsvc.engine.virtual import VirtualFile, layout
+from fsvc.engine.virtual import VirtualFile, remembered_layout
 from fsvc.errors import FsvcError
 from fsvc.query.filesystem import Served, SnapshotFile, SnapshotFileSystem
 from fsvc.query.texttypes import quote_text
@@ -28,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ROW_NUMBER",
     "Session",
-    "close_at_exit",
     "connect",
+    "detach_at_exit",
     "snapshot_relation",
     "table_relation",
     "virtual_relation",
@@ -48,9 +52,22 @@ def _close_all() -> None:
         connection.close()
 
 
-def close_at_exit(connection: duckdb.DuckDBPyConnection) -> None:
-    """See to it that a connection is closed before Python ends."""
-    _open.add(connection)
+_attached: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+
+
+@atexit.register
+def _detach_all() -> None:
+    """A connection of somebody else stays open: only what was registered with it goes."""
+    import duckdb
+
+    for connection in list(_attached):
+        with suppress(duckdb.Error):  # it was closed
+            connection.unregister_filesystem("fsvc")
+
+
+def detach_at_exit(connection: duckdb.DuckDBPyConnection) -> None:
+    """See to it that DuckDB has nothing to complain about at exit of a connection with our filesystem."""
+    _attached.add(connection)
 
 
 def connect(settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -68,14 +85,20 @@ def connect(settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnect
             **(settings or {}),
         }
     )
-    close_at_exit(connection)
+    with suppress(duckdb.CatalogException):  # not every DuckDB has it
+        # Left to itself, DuckDB bridges the gaps between columns, and reads what no query names.
+        connection.execute("SET parquet_prefetch_column_gap = 0")
+    connection.execute("SET enable_progress_bar = false")  # it would be drawn into what is printed
+    # What a file holds is checked whenever it is read, not once for all who come later.
+    connection.execute("SET enable_external_file_cache = false")
+    _open.add(connection)
     return connection
 
 
 class _File(SnapshotFile):
     """A virtual file that tells its filesystem why it could not be read."""
 
-    def __init__(self, path: str, served: Served, failed: list[FsvcError]) -> None:
+    def __init__(self, path: str, served: Served, failed: deque[FsvcError]) -> None:
         super().__init__(path, served)
         self._failed = failed
 
@@ -94,7 +117,7 @@ class _Files(SnapshotFileSystem):
     def __init__(self) -> None:
         super().__init__()
         self.served: dict[str, Served] = {}
-        self.failed: list[FsvcError] = []
+        self.failed: deque[FsvcError] = deque(maxlen=8)
 
     def _fixed(self, path: str) -> str:
         return path
@@ -120,19 +143,45 @@ class Session:
 
     Attributes:
         connection: the connection, to be used as any other.
+        shared: whether its database is that of other sessions too, so that its settings are.
     """
+
+    shared = False
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         self.connection = connect(settings)
         self._files = _Files()
+        self._mark = ""
         self.connection.register_filesystem(self._files)
+
+    @classmethod
+    def light(cls) -> Session:
+        """A session in the one database of this process, which is made anew in a child process.
+
+        To open and close a database takes longer than many a query. The session's views are its own; settings
+        and tables would not be, so that it is for queries which make none.
+        """
+        import pyarrow as pa
+
+        root, files = _shared(os.getpid())
+        session = cls.__new__(cls)
+        session.shared = True
+        session.connection = root.cursor()
+        session._files = files
+        session._mark = f"{next(_numbers)}-"
+        # DuckDB holds what is registered until the last reader of a result is done, which may be later than
+        # anybody holds the connection; until then a file may be opened again.
+        held = pa.table({"session": [session._mark]})
+        session.connection.register("fsvc session", held)
+        weakref.finalize(held, _forget, files.served, session._mark).atexit = False
+        return session
 
     def serve(self, content: VirtualFile, name: str) -> str:
         """Give a virtual file a path, ``fsvc://NAME.parquet``, for ``read_parquet`` in this session.
 
         A name stands for one file for good, and holds no character that a pattern has: an id, mostly.
         """
-        path = f"{name}.parquet"
+        path = f"{self._mark}{name}.parquet"
         self._files.served.setdefault(path, Served(content, datetime.fromtimestamp(0, UTC)))
         return f"fsvc://{path}"
 
@@ -161,7 +210,7 @@ class Session:
 
         try:
             yield
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             if self._files.failed:
                 raise self._files.failed[0] from error
             raise
@@ -171,9 +220,30 @@ class Session:
         self.connection.close()
 
 
+_numbers = count(1)
+
+
+@lru_cache(1)
+def _shared(_: int) -> tuple[duckdb.DuckDBPyConnection, _Files]:
+    """The database that light sessions of a process (its number) share, and what they read."""
+    root, files = connect(), _Files()
+    root.register_filesystem(files)
+    _kept.append(root)
+    return root, files
+
+
+_kept: list[duckdb.DuckDBPyConnection] = []
+"""Roots that were opened, a parent's too: to close a database in a child process may wait for threads for ever."""
+
+
+def _forget(served: dict[str, Served], mark: str) -> None:
+    for path in [path for path in tuple(served) if path.startswith(mark)]:
+        served.pop(path, None)
+
+
 def snapshot_relation(store: Store, reader: SnapshotReader, snapshot: str) -> duckdb.DuckDBPyRelation:
     """A relation over a snapshot as a virtual Parquet file, in a session of its own."""
-    return virtual_relation(VirtualFile(store.objects, layout(reader)), snapshot)
+    return virtual_relation(VirtualFile(store.objects, remembered_layout(reader)), snapshot)
 
 
 def virtual_relation(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import threading
 import weakref
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 from glob import has_magic
@@ -25,7 +24,7 @@ from fsspec.spec import AbstractFileSystem
 from fsvc.engine import history, locate, reads
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
-from fsvc.engine.virtual import Layout, VirtualFile, layout
+from fsvc.engine.virtual import VirtualFile, remembered_layout
 from fsvc.errors import NotFound
 from fsvc.format.commit import CommitRecord, is_id
 from fsvc.format.revision import Revision, parse_address
@@ -33,8 +32,6 @@ from fsvc.format.revision import Revision, parse_address
 __all__ = ["Served", "SnapshotFile", "SnapshotFileSystem"]
 
 _SUFFIX = ".parquet"
-_LAYOUTS = 8
-"""How many layouts are remembered."""
 
 
 @dataclass(eq=False)
@@ -52,8 +49,8 @@ class Served:
 class SnapshotFile(io.RawIOBase):
     """A virtual Parquet file, opened for reading. ``size`` is in bytes of addresses, most of them unused.
 
-    Threads may share it, as DuckDB's do: a read after a seek of the same thread is at that place, wherever
-    others have gone in between.
+    Threads may share it, as DuckDB's do, which seek and then read with others in between: each has an offset of its
+    own, and begins where the last one of all has been.
     """
 
     def __init__(self, path: str, served: Served) -> None:
@@ -65,7 +62,7 @@ class SnapshotFile(io.RawIOBase):
         self._served = served  # held for as long as the file is open: see SnapshotFileSystem
         self._content = served.content
         self._position = 0
-        self._sought = threading.local()
+        self._own = threading.local()
 
     def readable(self) -> bool:
         """Always."""
@@ -76,15 +73,15 @@ class SnapshotFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The offset of the next read."""
-        return getattr(self._sought, "position", self._position)
+        """The offset of this thread's next read."""
+        return getattr(self._own, "position", self._position)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the offset of the next read."""
+        """Move the offset of this thread's next read."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError("a file has no negative offsets")
-        self._position = self._sought.position = base + offset
+        self._position = self._own.position = base + offset
         return base + offset
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -92,10 +89,8 @@ class SnapshotFile(io.RawIOBase):
         if self.closed:
             raise ValueError("the file is closed")
         position = self.tell()
-        length = self.size - position if size is None or size < 0 else size
-        data = self._content.read_at(position, length)
-        self._position = position + len(data)
-        self._sought.__dict__.clear()  # used: the next read without a seek goes on where the last one ended
+        data = self._content.read_at(position, self.size - position if size is None or size < 0 else size)
+        self._position = self._own.position = position + len(data)
         return data
 
     def readinto(self, buffer: Any, /) -> int:
@@ -122,7 +117,6 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         self._branch = branch
         self._lock = threading.Lock()
         self._store: Store | None = None
-        self._layouts: OrderedDict[tuple[str, str], Layout] = OrderedDict()
         # A file that somebody holds open must not change when it is opened again: DuckDB opens one
         # file several times in a query. So while a path is open, what it named stays what it names.
         self._open_files: weakref.WeakValueDictionary[str, Served] = weakref.WeakValueDictionary()
@@ -168,24 +162,12 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         if held is not None:
             return held
         store, name, record = self._resolved(path)
-        snapshot = record.feature_sets[name].snapshot
-        content = VirtualFile(store.objects, self._layout(store, snapshot))
+        # A reader asks for a file's size, and opens it, many times: its layout is made once.
+        reader = SnapshotReader(store.objects, store.manifest(record.feature_sets[name].snapshot))
+        content = VirtualFile(store.objects, remembered_layout(reader))
         served = Served(content, datetime.fromisoformat(record.time), (store, record, name))
         with self._lock:
             return self._open_files.setdefault(path, served)
-
-    def _layout(self, store: Store, snapshot: str) -> Layout:
-        """The layout of a snapshot, remembered: a reader asks for a file's size, and opens it, many times."""
-        place = (store.info.instance, snapshot)
-        with self._lock:
-            placed = self._layouts.get(place)
-        if placed is None:
-            placed = layout(SnapshotReader(store.objects, store.manifest(snapshot)))
-            with self._lock:
-                self._layouts[place] = placed
-                while len(self._layouts) > _LAYOUTS:
-                    self._layouts.popitem(last=False)
-        return placed
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> SnapshotFile:
         if mode not in ("rb", "r"):

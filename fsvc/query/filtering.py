@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
-from fsvc.engine.virtual import VirtualFile, layout
+from fsvc.engine.virtual import VirtualFile, remembered_layout
 from fsvc.errors import InvalidUse, UnsupportedData
 from fsvc.query.connection import ROW_NUMBER, Session
 from fsvc.query.interrupts import interruptible
@@ -34,7 +34,7 @@ def matching_rows(store: Store, reader: SnapshotReader, snapshot: str, condition
     session = Session()
     try:
         with session.reading(), interruptible():
-            content = VirtualFile(store.objects, layout(reader))
+            content = VirtualFile(store.objects, remembered_layout(reader))
             relation = session.relation(content, snapshot, row_numbers=True)
             # In brackets of its own, on lines of its own: whatever it holds, it stays one condition.
             found = relation.filter(f"(\n{condition}\n)").project(ROW_NUMBER).fetchnumpy()[ROW_NUMBER]

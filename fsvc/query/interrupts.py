@@ -1,16 +1,17 @@
-"""Ctrl-C while DuckDB works: it is told as an error of the query, and is none."""
+"""What goes wrong while DuckDB works: errors that come through Arrow, and Ctrl-C, which is none of the query."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["interruptible", "wait_for"]
+__all__ = ["duckdb_error", "interruptible", "wait_for"]
 
 T = TypeVar("T")
 
@@ -21,18 +22,40 @@ def wait_for(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
     DuckDB does not look for signals while Arrow asks it for rows. On Ctrl-C the query is interrupted,
     and KeyboardInterrupt raised when it has ended.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="fsvc-sql") as thread:
-        running = thread.submit(work)
+    outcome: Future[T] = Future()
+
+    def run() -> None:
         try:
-            return running.result()
-        except KeyboardInterrupt:
-            while not running.done():
-                connection.interrupt()
-                try:
-                    running.exception(timeout=0.05)
-                except TimeoutError:
-                    continue
-            raise
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name="fsvc-sql")
+    try:
+        thread.start()
+        return outcome.result()
+    except KeyboardInterrupt:
+        # Again and again: an interrupt between two steps of a query is forgotten by DuckDB.
+        while thread.is_alive():
+            connection.interrupt()
+            thread.join(0.05)
+        raise
+    finally:
+        thread.join()
+
+
+def duckdb_error(error: Exception) -> Exception:
+    """The error of DuckDB where Arrow, through which rows come, passed on no more than its text."""
+    import duckdb
+
+    if isinstance(error, duckdb.Error):
+        return error
+    kind = str(error).partition(" Error: ")[0].replace(" ", "").casefold()
+    for name in dir(duckdb):
+        if name.casefold() == f"{kind}exception":
+            found: Exception = getattr(duckdb, name)(str(error))
+            return found
+    return error
 
 
 @contextmanager
@@ -42,8 +65,9 @@ def interruptible() -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.InterruptException, RuntimeError) as error:
+    except (duckdb.Error, RuntimeError, OSError) as error:
         # DuckDB's Python client raises a plain RuntimeError where it notices a signal itself.
-        if isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted":
+        interrupted = isinstance(duckdb_error(error), duckdb.InterruptException)
+        if interrupted or str(error) == "Query interrupted":
             raise KeyboardInterrupt from None
         raise

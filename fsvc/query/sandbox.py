@@ -138,7 +138,7 @@ def time_limit(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterato
     thread.start()
     try:
         yield
-    except (duckdb.Error, RuntimeError) as error:
+    except (duckdb.Error, RuntimeError, OSError) as error:
         if over.is_set():
             raise NotAllowed(
                 f"the query was stopped: it ran for more than {seconds:g} s",

@@ -19,7 +19,7 @@ import pyarrow as pa
 from fsvc.engine import history, reads
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
-from fsvc.engine.virtual import VirtualFile, layout
+from fsvc.engine.virtual import VirtualFile, remembered_layout
 from fsvc.errors import (
     FsvcError,
     InvalidName,
@@ -36,7 +36,7 @@ from fsvc.query.addresses import Mention, Query, find
 from fsvc.query.attaching import DATABASE, add_database
 from fsvc.query.connection import ROW_NUMBER, Session
 from fsvc.query.exactness import seen_inexactly
-from fsvc.query.interrupts import interruptible, wait_for
+from fsvc.query.interrupts import duckdb_error, interruptible, wait_for
 from fsvc.query.sandbox import Sandbox
 from fsvc.query.texttypes import quote_name, quote_text
 
@@ -50,9 +50,12 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 ROW = "fsvc_row"
 """The column that a query gets by naming it: the number of the row in the snapshot, from 0."""
 
+_PLACES = "SET errors_as_json = {}"
+"""Only as JSON do errors say where in the query they are."""
 _EXPLAIN = "EXPLAIN "
 _MISSING_TABLE = re.compile(r"Table with name (.*) does not exist!")
 _MISSING_FUNCTION = re.compile(r"[\w ]*Function with name (.*) does not exist!")
+_NOT_A_TABLE = re.compile(r" is not an table$|^Can only (?:delete from|update) base table")
 _MISSING_MEMBER = re.compile(r'.*does not have a column named "(.*)"')
 
 
@@ -71,13 +74,24 @@ class Answer:
 
     relation: duckdb.DuckDBPyRelation
 
-    def __init__(self, session: Session, query: Query, parameters: Parameters | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        query: Query,
+        parameters: Parameters | None,
+        limits: Sandbox | None,
+        closed: bool = False,
+        views: str = f"VIEW {DATABASE}.main.",
+    ) -> None:
         self.session = session
+        self._views = views
         self.inexact: list[str] = []
         self.found: dict[str, tuple[history.Resolved, str]] = {}
         self.query = query
         self._parameters = parameters
         self._names: set[str] | None = None
+        self._limits = limits
+        self._closed = closed
         self._columns: dict[str, None] = {}
         self._known: list[str] = []
 
@@ -90,13 +104,15 @@ class Answer:
         try:
             with self.session.reading(), interruptible():
                 yield
-        except (duckdb.Error, pa.ArrowException) as error:
-            raise self._worded(connection, error) from None
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise self._worded(connection, duckdb_error(error)) from None
 
     def rows(self, batch_rows: int = 1 << 14) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Run the query; the schema of the result, and its rows as they come."""
         connection = self.session.connection
         with self.running():
+            if self._limits is None and not self._closed and not self.session.shared:
+                connection.execute(_PLACES.format("true"))
             reader = wait_for(connection, lambda: self.relation.to_arrow_reader(batch_rows))
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -180,7 +196,7 @@ class Answer:
         schema = reader.manifest.schema
         if not len(schema):
             raise InvalidUse(f"{name} has no columns, and DuckDB knows no such tables")
-        path = self.session.table(VirtualFile(reader.objects, layout(reader)), reader.manifest.id)
+        path = self.session.table(VirtualFile(reader.objects, remembered_layout(reader)), reader.manifest.id)
         own = {column.casefold() for column in schema.names}
         chosen = "*"
         if rows and ROW not in own:
@@ -188,7 +204,7 @@ class Answer:
                 raise InvalidUse(f"rows of {name} have no {ROW}: it has a column {ROW_NUMBER!r}")
             chosen = f"*, {ROW_NUMBER} AS {ROW}"
         self.session.connection.execute(
-            f"CREATE VIEW {DATABASE}.main.{quote_name(name)} AS SELECT {chosen} FROM {path}"
+            f"CREATE {self._views}{quote_name(name)} AS SELECT {chosen} FROM {path}"
         )
         self._columns.update(dict.fromkeys(schema.names))
         self.inexact += [one for one in seen_inexactly(schema) if one not in self.inexact]
@@ -202,7 +218,7 @@ class Answer:
         kind, _, text = str(error).partition("\n\nLINE ")[0].partition(": ")
         details = _details(text) or self._located(connection) or {"exception_message": text}
         message, *more = self.query.unquoted(details["exception_message"]).strip().splitlines()
-        hint = "; ".join(line.strip() for line in more[:6] if line.strip()) or None
+        hint = "; ".join(line.strip() for line in more[:6] if line.strip()).replace(":; ", ": ") or None
         worded: FsvcError
         table, function = _MISSING_TABLE.match(message), _MISSING_FUNCTION.match(message)
         member = _MISSING_MEMBER.match(message)
@@ -213,13 +229,21 @@ class Answer:
         elif column is not None or member is not None:
             column = column or (member[1] if member else "")
             worded = NotFound(f"there is no column {column!r}", hint=_nearest(column, self._columns) or hint)
+        elif _NOT_A_TABLE.search(message):
+            worded = InvalidUse(
+                "SQL reads feature sets and does not change them", hint="commit the new table"
+            )
         elif function is not None:
             worded = InvalidUse(f"there is no function {function[1]!r}", hint=hint)
         elif isinstance(error, duckdb.PermissionException):
             worded = NotAllowed(f"a sandbox does not allow this: {_decapitalized(message)}")
         elif isinstance(error, duckdb.OutOfMemoryException):
-            worded = NotAllowed(
-                "the query needs more memory than it may take", hint="ask for less, or raise the limit"
+            worded = (
+                FsvcError("the query needs more memory than there is", hint="ask for fewer rows or columns")
+                if self._limits is None
+                else NotAllowed(
+                    "the query needs more memory than it may take", hint="ask for less, or raise the limit"
+                )
             )
         elif isinstance(error, (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError)):
             worded = InvalidUse(_decapitalized(message).rstrip("!"), hint=hint)
@@ -267,6 +291,7 @@ def ask(
     tables: Mapping[str, Any] | None = None,
     limits: Sandbox | None = None,
     closed: Mapping[str, str] | None = None,
+    light: bool = False,
 ) -> Answer:
     """Have DuckDB understand a query over the snapshots of a repository.
 
@@ -276,6 +301,7 @@ def ask(
         parameters: values for ``?`` and ``$1``, or by name for ``$name``.
         tables: Arrow tables and snapshot readers that the query may name.
         limits: runs the query at once, as one from outside.
+        light: takes a light session where that will do, for a query that is one among many.
         closed: settings of DuckDB; under them one SELECT runs, when its rows are asked for, that
             reaches nothing but what it names.
 
@@ -287,12 +313,16 @@ def ask(
     """
     if not isinstance(text, str) or not _encodable(text):
         raise InvalidUse("a query is a text, in Unicode")
+    query = find(text)
+    if light and limits is None:
+        found = _asked_lightly(store, query, branch, parameters, tables or {})
+        if found is not None:
+            return found
     session = Session(sandbox.settings(limits) if limits is not None else closed and sandbox.spilling())
-    answer = Answer(session, find(text), parameters)
+    answer = Answer(session, query, parameters, limits, closed=closed is not None)
     connection = session.connection
     try:
-        # Only so do errors come with the place in the query; outside of here they are as ever.
-        connection.execute("SET errors_as_json = true")
+        connection.execute(_PLACES.format("true"))
         add_database(connection)
         with answer.running():
             answer.bind(store, branch, tables or {})
@@ -307,13 +337,37 @@ def ask(
                     raise InvalidUse("the query is empty")
                 answer.relation = relation
                 if closed is None:
-                    connection.execute("SET errors_as_json = false")
+                    # Whoever runs the relation gets DuckDB's errors as they know them.
+                    connection.execute(_PLACES.format("false"))
             else:
                 answer.relation = connection.from_arrow(_run_inside(answer, limits))
     except BaseException:
         session.close()
         raise
     return answer
+
+
+def _asked_lightly(
+    store: Store, query: Query, branch: str | None, parameters: Parameters | None, tables: Mapping[str, Any]
+) -> Answer | None:
+    """The answer to a query that only reads; None for others, and for one that fails: a whole session says why."""
+    import duckdb
+
+    session = Session.light()
+    answer = Answer(session, query, parameters, None, views="TEMP VIEW ")
+    try:
+        statements = session.connection.extract_statements(query.sql)
+        if [statement.type for statement in statements] == [duckdb.StatementType.SELECT]:
+            answer.bind(store, branch, tables)
+            answer.relation = session.connection.sql(query.sql, params=parameters)
+            return answer
+    except (duckdb.Error, FsvcError):
+        pass
+    except BaseException:
+        session.close()
+        raise
+    session.close()
+    return None
 
 
 def _run_inside(answer: Answer, limits: Sandbox) -> pa.Table:
