@@ -36,6 +36,7 @@ from benchmarks.bench import (
 )
 from benchmarks.figures import Assurance, Figure, Pairs, Unit, flushed, interleave, timed
 from benchmarks.history import long_history, simulated_index
+from benchmarks.joins import point_in_time
 
 __all__ = ["LARGE_ROWS", "WORKLOADS", "Bench", "Options", "Workload", "WrongResult", "warm_up"]
 
@@ -1030,6 +1031,15 @@ WORKLOADS: dict[str, Workload] = {
             "proven",
             aim_unit="s",
             large_aim=15.0,
+        ),
+        Workload(
+            "point-in-time",
+            "training set, a spine of a tenth of the rows",
+            "s",
+            "DuckDB's ASOF join of two Parquet files",
+            1.2,
+            point_in_time,
+            "checked",
         ),
         *(
             Workload(

@@ -20,6 +20,7 @@ _SECTIONS = {
     "Start": "Begin",
     "Work": "Work with tables",
     "Look": "Look at what is there",
+    "Recipes": "Recipes and training sets",
     "Models": "Models",
     "Refs": "Branches and tags",
     "Care": "Look after it",

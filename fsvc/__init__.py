@@ -15,6 +15,10 @@ from fsvc.errors import FsvcError
 
 if TYPE_CHECKING:
     from fsvc.client import FeatureStoreClient
+    from fsvc.features.lookups import Lookup
+    from fsvc.features.recipes import Recipe
+    from fsvc.features.splits import Split
+    from fsvc.features.training import TrainingSet
     from fsvc.query.sandbox import Sandbox
     from fsvc.repository import Repository, attach, identify, init
     from fsvc.repository import open_repository as open  # noqa: A004 - fsvc.open() is the public name
@@ -26,9 +30,13 @@ __all__ = [
     "Commit",
     "FeatureStoreClient",
     "FsvcError",
+    "Lookup",
+    "Recipe",
     "Repository",
     "Sandbox",
     "Snapshot",
+    "Split",
+    "TrainingSet",
     "__version__",
     "attach",
     "errors",
@@ -41,8 +49,12 @@ __all__ = [
 _HOMES = {
     "Commit": ("fsvc.snapshot", "Commit"),
     "FeatureStoreClient": ("fsvc.client", "FeatureStoreClient"),
+    "Lookup": ("fsvc.features.lookups", "Lookup"),
+    "Recipe": ("fsvc.features.recipes", "Recipe"),
     "Repository": ("fsvc.repository", "Repository"),
     "Snapshot": ("fsvc.snapshot", "Snapshot"),
+    "Split": ("fsvc.features.splits", "Split"),
+    "TrainingSet": ("fsvc.features.training", "TrainingSet"),
     "Sandbox": ("fsvc.query.sandbox", "Sandbox"),
     "attach": ("fsvc.repository", "attach"),
     "identify": ("fsvc.repository", "identify"),

@@ -18,7 +18,7 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
-from fsvc.errors import Conflict, FsvcError, InvalidRevision, InvalidUse, NotFound, StorageError
+from fsvc.errors import Conflict, FsvcError, FsvcWarning, InvalidRevision, InvalidUse, NotFound, StorageError
 from fsvc.format import names
 from fsvc.format.commit import is_id
 from fsvc.format.revision import Revision, parse_address, parse_revision
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
+    from fsvc.features.lookups import Lookup
+    from fsvc.features.splits import Split
+    from fsvc.features.training import TrainingSet
     from fsvc.merging import Kind, MergePlan
     from fsvc.query.sandbox import Sandbox
     from fsvc.query.sql import Answer, Parameters
@@ -210,7 +213,112 @@ class Repository:
             metadata=metadata,
             tag=tag,
         )
+        return self.publish(
+            draft,
+            message=message,
+            author=author,
+            time=stamp,
+            metadata=metadata,
+            allow_empty=allow_empty,
+            tag=tag,
+        )
+
+    def commit_query(
+        self,
+        name: str,
+        query: str,
+        parameters: Parameters | None = None,
+        *,
+        message: str,
+        tables: Mapping[str, Any] | None = None,
+        key: Keys | None = None,
+        time_zone: str = "UTC",
+        threads: int = 1,
+        author: str | None = None,
+        time: str | None = None,
+        branch: str | None = None,
+        tag: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Commit the result of a query over feature sets, and with it the recipe: see :attr:`Snapshot.recipe`.
+
+        ``query`` is one SELECT of DuckDB, as :meth:`sql` takes it, with ``parameters`` (numbers, texts, dates and
+        times, bytes, lists of these). What it names without a revision is what ``branch`` has now; the recipe
+        pins all of it by hash. It reads nothing else: a file, or a table in memory, is passed in ``tables`` and
+        named by its name there, and its identity is recorded. ``time_zone`` is the session's.
+
+        It runs in one thread unless told, since sums of floating-point numbers depend on how threads share the
+        rows. A FsvcWarning says what of the result the query leaves open. Rows are streamed.
+
+        Raises what :meth:`commit` and :meth:`sql` raise; NotAllowed for a query that reads a file by itself.
+        """
+        import warnings
+
+        from fsvc.features.recipes import commit_query
+
+        commit, notes = commit_query(
+            self,
+            name,
+            query,
+            parameters,
+            message=message,
+            tables=tables,
+            key=key,
+            time_zone=time_zone,
+            threads=threads,
+            author=author,
+            time=time,
+            branch=branch,
+            tag=tag,
+            metadata=metadata,
+            progress=progress,
+        )
+        for sentence in notes:
+            warnings.warn(f"{name}: {sentence}", FsvcWarning, stacklevel=2)
+        return commit
+
+    def training_set(
+        self,
+        spine: Any,
+        lookups: Sequence[Lookup],
+        *,
+        time: str | None = None,
+        label: str | Sequence[str] | None = None,
+        split: Split | None = None,
+    ) -> TrainingSet:
+        """Features for every row of a spine, as they were known at the time of that row.
+
+        ``spine`` says which rows there are: the address of a snapshot, a snapshot, a file as
+        :class:`pathlib.Path`, or a table. ``time`` is its column with the time at which each row stands; no row of a
+        feature set that is younger is ever taken. ``label`` names the columns to be predicted, ``split`` how
+        rows are parted. The result has the spine's rows in their order, its columns, the columns of each lookup, and
+        the split's; what was not found is null.
+
+        Nothing is read but schemas before it is made: ``commit(name, message=...)``, ``snapshot()``,
+        ``to_pandas()`` or ``describe()``; ``sql`` is the query.
+
+        Raises NotFound for columns and snapshots that are not there, InvalidUse for types that cannot be compared,
+        and for names that two columns would have.
+        """
+        from fsvc.features.training import plan
+
+        return plan(self, spine, lookups, time=time, label=label, split=split)
+
+    def publish(
+        self,
+        draft: CommitDraft,
+        *,
+        message: str,
+        author: str | None = None,
+        time: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        allow_empty: bool = False,
+        tag: str | None = None,
+    ) -> Commit:
+        """Publish what :meth:`draft` wrote: the second half of :meth:`commit`."""
         try:
+            stamp = None if time is None else _stamp(time)
             done = draft.publish(
                 message=message,
                 author=author or self.author,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fsvc.engine.reading import SnapshotReader
     from fsvc.engine.summary import ColumnSummary
+    from fsvc.features.recipes import Recipe
     from fsvc.format.manifest import Manifest
     from fsvc.format.reference import Reference
 
@@ -170,6 +171,16 @@ class Snapshot:
             self.num_rows,
             self.columns,
         )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The query that made this snapshot, to be run again or on other tables.
+
+        Raises NotFound where it was committed as a table.
+        """
+        from fsvc.features.recipes import Recipe
+
+        return Recipe.of(self)
 
     @property
     def store(self) -> Store:

@@ -97,6 +97,7 @@ def bench(workloads: Any, tmp_path: Path) -> Iterator[Any]:
         "diff-rows-region",
         "blame",
         "drift",
+        "point-in-time",
         "sql-filter",
         "sql-group",
         "sql-keys",

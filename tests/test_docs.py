@@ -42,6 +42,8 @@ RUNNABLE = (
     "docs/merging.md",
     pytest.param("docs/mlflow.md", marks=NEEDS_MLFLOW),
     "docs/python.md",
+    "docs/recipes.md",
+    "docs/training-sets.md",
     pytest.param("docs/scoring.md", marks=NEEDS_MLFLOW),
     "docs/sql.md",
 )

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -405,3 +406,21 @@ def test_what_pyarrow_reads_from_a_checkout_is_what_the_oracle_says(tmp_path: Pa
     for field, got, wanted in zip(table.schema, found.columns, table.columns, strict=True):
         if got.type == field.type:
             assert strategies.bits(got) == strategies.bits(wanted)
+
+
+def test_threads_that_share_an_open_file_read_where_each_of_them_sought() -> None:
+    """DuckDB scans one file in several places of a query through one handle: seek and read of two threads cross."""
+    snapshot = committed(pa.table({"a": list(range(1000))}))
+    filesystem = SnapshotFileSystem(snapshot.store)
+    with filesystem.open(snapshot.uri) as file, ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        whole = file.read()
+        one.submit(file.seek, 0).result()
+        other.submit(file.seek, len(whole) - 4).result()
+        assert one.submit(file.read, 4).result() == whole[:4]
+        assert other.submit(file.read, 4).result() == b"PAR1"
+        # A thread that comes anew goes on where the last read of all ended.
+        file.seek(10)
+        file.read(5)
+        with ThreadPoolExecutor(1) as third:
+            assert third.submit(file.read, 5).result() == whole[15:20]
+        assert file.tell() == 15

@@ -37,10 +37,21 @@ COMMANDS: dict[str, Entry] = {
     "head": Entry("Look", "fsvc.cli.head:head", "Print the first rows of a snapshot."),
     "sql": Entry("Look", "fsvc.cli.sql:sql", "Ask in SQL: any feature sets, at any versions."),
     "hash": Entry("Look", "fsvc.cli.hash:identity", "Print the identity that a commit would give a file."),
+    "rebuild": Entry(
+        "Recipes", "fsvc.cli.rebuild:rebuild", "Run a recipe again, and say whether the result is the same."
+    ),
+    "apply": Entry("Recipes", "fsvc.cli.apply:apply", "Run a recipe on other tables."),
+    "training-set": Entry(
+        "Recipes",
+        "fsvc.cli.training_set:training_set",
+        "Look features up for the rows of a spine.",
+    ),
     "restore": Entry(
         "Models", "fsvc.cli.restore:restore", "Write the data a model was trained on, proven bit for bit."
     ),
-    "lineage": Entry("Models", "fsvc.cli.lineage:lineage", "Show what a model was trained on."),
+    "lineage": Entry(
+        "Models", "fsvc.cli.lineage:lineage", "Show what a model was trained on, or a snapshot made from."
+    ),
     "drift": Entry(
         "Models", "fsvc.cli.drift:drift", "Tell how the distributions of columns moved between versions."
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from fsvc.cli.context import Context, command
 from fsvc.cli.describing import change_text, commit_document, first_line, refs_by_commit, short, stored_text
 from fsvc.cli.output import Output
 from fsvc.cli.parsing import NAMES
+from fsvc.cli.recipes import named_paths, parameters, query_text
 from fsvc.errors import InvalidName, InvalidUse, NotFound, StorageError
 from fsvc.format import names
 
@@ -28,6 +29,12 @@ __all__ = ["commit"]
 _PACKED = (".gz", ".zst")
 _READ_AS = " was read as "
 _MOST_COLUMNS = 8
+_INSTEAD: dict[str, str | None] = {
+    "--sort-by": "end it with ORDER BY",
+    "--name": "the argument is the name: fsvc commit NAME --sql QUERY",
+    "--dry-run": "'fsvc sql' shows what it gives",
+    "--allow-empty": None,
+}
 
 
 @command(
@@ -36,9 +43,11 @@ _MOST_COLUMNS = 8
         fsvc commit customers.parquet --key customer_id -m "nightly refresh"
         fsvc commit rates.csv 'customers=export/*.parquet' -m "both" --tag first
         fsvc commit customers.parquet --dry-run
+        fsvc commit totals --sql totals.sql --key customer_id -m "totals"
+        fsvc commit euros --sql euros.sql --table rates=rates.csv -m "in euros"
     """,
 )
-@click.argument("paths", metavar="[NAME=]PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="[NAME=]PATH... | NAME", nargs=-1, required=True)
 @click.option(
     "-m",
     "--message",
@@ -55,6 +64,20 @@ _MOST_COLUMNS = 8
     help="The key columns; left out, those of the version before. '' drops them.",
 )
 @click.option("--sort-by", type=NAMES, metavar="COL,COL", help="Sort the rows; else their order is kept.")
+@click.option(
+    "--sql", "query", metavar="FILE|QUERY", help="Commit the result of a query as feature set NAME."
+)
+@click.option(
+    "--param",
+    "values",
+    multiple=True,
+    metavar="[NAME=]VALUE",
+    help="A value for the query, as of 'fsvc sql'.",
+)
+@click.option(
+    "--table", "tables", multiple=True, metavar="NAME=PATH", help="A file that the query reads by this name."
+)
+@click.option("--time-zone", metavar="ZONE", help="The time zone of the query.  [default: UTC]")
 @click.option("--branch", metavar="BRANCH", help="The branch to commit on; else the current one.")
 @click.option("--tag", metavar="TAG", help="Tag the commit.")
 @click.option(
@@ -63,7 +86,8 @@ _MOST_COLUMNS = 8
 @click.option("--author", metavar="WHO", help='Who signs it: "Name <email>".')
 @click.option("--allow-empty", is_flag=True, help="Commit even if nothing changed.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and commit nothing.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="How many threads work at once.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N",
+              help="How many threads work at once; on a query one, unless told.")  # fmt: skip
 def commit(
     context: Context,
     paths: tuple[str, ...],
@@ -71,6 +95,10 @@ def commit(
     name: str | None,
     key: tuple[str, ...] | None,
     sort_by: tuple[str, ...] | None,
+    query: str | None,
+    values: tuple[str, ...],
+    tables: tuple[str, ...],
+    time_zone: str | None,
     branch: str | None,
     tag: str | None,
     pairs: tuple[str, ...],
@@ -84,6 +112,10 @@ def commit(
     PATH is a Parquet, Arrow, CSV or JSON-lines file, a folder of them, or a glob. The feature set is
     called after the file, unless NAME= says otherwise. Hand over the whole table each time: only what
     changed is stored.
+
+    With --sql the one argument is the NAME of a feature set, which is the result of a query over others: those that
+    it names, pinned, and files given by --table. It reads nothing else. The commit records the query and all
+    that it read: see 'fsvc show', 'fsvc rebuild', 'fsvc apply' and 'fsvc lineage'.
     """
     message = "\n\n".join(text.strip() for text in messages).strip()
     if not message and not dry_run:
@@ -96,6 +128,37 @@ def commit(
     repository = context.repository()
     if branch is not None:
         _known_branch(repository, branch)
+    if query is not None:
+        for given, option in (
+            (sort_by is not None, "--sort-by"),
+            (name is not None, "--name"),
+            (dry_run, "--dry-run"),
+            (allow_empty, "--allow-empty"),
+        ):
+            if given:
+                raise InvalidUse(f"{option} is not for a query", hint=_INSTEAD[option])
+        if len(paths) != 1:
+            raise InvalidUse("a query makes one feature set", hint="fsvc commit NAME --sql QUERY -m TEXT")
+        _commit_query(
+            context,
+            repository,
+            paths[0],
+            query_text(query),
+            parameters(values),
+            tables=named_paths(tables, "--table"),
+            message=message,
+            key=key,
+            time_zone=time_zone or "UTC",
+            threads=threads or 1,
+            author=signer,
+            time=context.time(),
+            branch=branch,
+            tag=tag,
+            metadata=metadata,
+        )
+        return
+    if values or tables or time_zone is not None:
+        raise InvalidUse("--param, --table and --time-zone are for a query", hint="add --sql QUERY")
     inputs = _inputs(paths, name, workspace)
     before = {table: workspace.stamp(path) for table, path in inputs.items()} if workspace is not None else {}
     options: dict[str, Any] = {
@@ -136,6 +199,22 @@ def commit(
     context.output.show(document, lambda out: _print(out, made, branch or repository.current_branch, sources))
 
 
+def _commit_query(
+    context: Context, repository: Repository, name: str, query: str, values: Any, **options: Any
+) -> None:
+    from fsvc.features.recipes import commit_query
+
+    with context.progress("committing") as progress:
+        made, notes = commit_query(repository, name, query, values, progress=progress, **options)
+    for sentence in notes:
+        context.output.note(name, ": ", sentence)
+    refs = refs_by_commit(repository).get(made.id, ())
+    context.output.show(
+        {"created": made.created, **commit_document(made, refs), "notes": notes},
+        lambda out: _print(out, made, options["branch"] or repository.current_branch, (name,)),
+    )
+
+
 def _known_branch(repository: Repository, branch: str) -> None:
     """Raise NotFound for a branch that is not there: a slip of the pen must not begin a history."""
     names.check_ref_name(branch)
@@ -148,7 +227,7 @@ def _known_branch(repository: Repository, branch: str) -> None:
         )
 
 
-def _print(out: Output, made: Commit, branch: str, tables: Mapping[str, object]) -> None:
+def _print(out: Output, made: Commit, branch: str, tables: Collection[str]) -> None:
     if not made.created:
         out.line("nothing changed: ", out.styled(short(made.id), fg="yellow"), " stands")
         return

@@ -94,7 +94,7 @@ def drift(
     fail_on: str | None,
     tracking_uri: str | None,
 ) -> int:
-    """Tell how the distributions of columns moved from one version to another.
+    """Tell how the distributions of columns moved between versions.
 
     A and B are snapshots, NAME@REV, or revisions, for all feature sets that both have or the one of NAME; B may
     be a file that is not committed. With --against, A is the URI of a model, and what it was trained on is compared

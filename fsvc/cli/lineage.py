@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fsvc.cli.addresses import find_snapshot
 from fsvc.cli.context import Context, command
 from fsvc.cli.describing import first_line, short
-from fsvc.cli.mlflow_access import talking_to_mlflow, tracking_uri_option
+from fsvc.cli.lineage_graph import graph_document, print_graph
+from fsvc.cli.mlflow_access import MODEL_SCHEMES, talking_to_mlflow, tracking_uri_option
 from fsvc.cli.output import Output, ago, counted
 
 if TYPE_CHECKING:
@@ -22,19 +25,35 @@ __all__ = ["lineage"]
     examples="""
         fsvc lineage models:/customer_churn_predictor@champion
         fsvc lineage models:/customer_churn_predictor/3 --json
+        fsvc lineage totals@v3
     """,
 )
-@click.argument("uri", metavar="MODEL_URI")
+@click.argument("what", metavar="MODEL_URI | NAME[@REV]")
 @tracking_uri_option
-def lineage(context: Context, uri: str, tracking_uri: str | None) -> None:
-    """Show what a model was trained on: data, commits, code and environment.
+def lineage(context: Context, what: str, tracking_uri: str | None) -> None:
+    """Show what a model was trained on, or a snapshot made from.
 
-    Only the model's MLmodel file and its run are read; the model is never loaded. A repository or commit that is
-    not here is said so; what the model itself says is shown in any case.
+    Of a model: data, commits, code and environment. Only the model's MLmodel file and its run are read; the model is
+    never loaded. A repository or commit that is not here is said so; what the model itself says is shown in any
+    case.
+
+    Of a snapshot: the snapshots and files that its recipe read, what these were made from, and so on; and what
+    was made from it, models included, as far as branches, tags and pins reach. Nothing but commits is read.
     """
-    with talking_to_mlflow(context, tracking_uri) as models:
-        found = models.lineage(uri, repository=context.repository_location)
-    context.output.show(_document(found), lambda out: _print(out, found))
+    if _is_model(what):
+        with talking_to_mlflow(context, tracking_uri) as models:
+            found = models.lineage(what, repository=context.repository_location)
+        context.output.show(_document(found), lambda out: _print(out, found))
+        return
+    from fsvc.features.lineage import lineage as graph_of
+
+    graph = graph_of(find_snapshot(context.repository(), what))
+    context.output.show(graph_document(graph), lambda out: print_graph(out, graph))
+
+
+def _is_model(what: str) -> bool:
+    """Whether a text names a model: by its scheme, or as a path. A snapshot has neither."""
+    return what.startswith(MODEL_SCHEMES) or "://" in what.partition("@")[0] or os.path.isdir(what)
 
 
 def _document(found: ModelLineage) -> dict[str, Any]:

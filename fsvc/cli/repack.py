@@ -34,10 +34,11 @@ __all__ = ["repack"]
     " 0 only where nobody else is at work.",
 )
 def repack(context: Context, dry_run: bool, grace: float | None) -> int:
-    """Put small packs and index files together, and free space.
+    """Put small files together and free space.
 
-    What is stored stays the same, bit for bit, and no id changes. Others may read and commit meanwhile. Old packs
-    are not deleted at once: the next repack does it, once their grace is over. May be interrupted at any time.
+    Small packs and index files become large ones. What is stored stays the same, bit for bit, and no id changes.
+    Others may read and commit meanwhile. Old packs are not deleted at once: the next repack does it, once their
+    grace is over. May be interrupted at any time.
 
     A pack that holds a damaged object is left as it is; then the exit code is 6.
     """

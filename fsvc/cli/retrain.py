@@ -61,7 +61,7 @@ def retrain(
     exact: bool | None,
     tracking_uri: str | None,
 ) -> None:
-    """Run a training command exactly when the data of a model drifted.
+    """Run a training command when the data of a model drifted.
 
     What the model was trained on is compared with REV, and the report is written to the model. If it drifted, the
     command is run with FSVC_REPOSITORY, FSVC_TRAIN_DATA (NAME@COMMIT, what to train on), FSVC_TRAIN_NAME,

@@ -56,11 +56,11 @@ def score(
     force: bool,
     tracking_uri: str | None,
 ) -> None:
-    """Predict for the keys in a file, with the features that the model was trained with.
+    """Predict for the keys in a file, with a model's own features.
 
-    SPINE is a Parquet, Arrow, CSV or JSON-lines file with the key columns of the model's feature set. Its columns go
-    along, and a prediction is added to each row. The model is loaded, so whatever it runs is run. Parquet and Arrow
-    files hold the model and the commits in their metadata.
+    The features are those that it was trained with. SPINE is a Parquet, Arrow, CSV or JSON-lines file with the key
+    columns of the model's feature set. Its columns go along, and a prediction is added to each row. The model is
+    loaded, so whatever it runs is run. Parquet and Arrow files hold the model and the commits in their metadata.
     """
     written: Any = format_of(target, kind)
     if written not in ("parquet", "arrow", "csv"):

@@ -19,10 +19,13 @@ from fsvc.cli.describing import (
     stored_text,
 )
 from fsvc.cli.output import Output, ago, clip, counted, human_size
+from fsvc.cli.recipes import print_recipe
 from fsvc.cli.values import as_json, as_text
+from fsvc.errors import Corruption, UnknownFormat
 
 if TYPE_CHECKING:
     from fsvc.engine.summary import ColumnSummary
+    from fsvc.features.recipes import Recipe
     from fsvc.snapshot import Commit, Snapshot
 
 __all__ = ["show"]
@@ -44,17 +47,29 @@ def show(context: Context, what: str | None) -> None:
     """Show a commit or a snapshot.
 
     REV shows the commit: who, when, why, and what changed. NAME@REV shows the snapshot: schema, key,
-    rows, and every column's size, digest and statistics. Without an argument, the newest commit.
+    rows, the recipe if a query made it, and every column's size, digest and statistics. Without an argument,
+    the newest commit.
     """
     from fsvc.snapshot import Snapshot
 
     repository = context.repository()
     found = find(repository, what)
     if isinstance(found, Snapshot):
+        from fsvc.features.recipes import Recipe
+
         snapshot, columns = found, found.column_summaries()
+        try:
+            recipe = Recipe.find(snapshot)
+        except (Corruption, UnknownFormat) as error:
+            recipe = None  # the rest can be shown
+            context.output.warn(error.message)
         context.output.show(
-            {**snapshot_document(snapshot), "schema": [_column_document(column) for column in columns]},
-            lambda out: _print_snapshot(out, snapshot, columns),
+            {
+                **snapshot_document(snapshot),
+                "schema": [_column_document(column) for column in columns],
+                "recipe": None if recipe is None else recipe.record.document(),
+            },
+            lambda out: _print_snapshot(out, snapshot, columns, recipe),
         )
     else:
         commit, refs = found, refs_by_commit(repository).get(found.id, ())
@@ -74,7 +89,9 @@ def _column_document(column: ColumnSummary) -> dict[str, Any]:
     }
 
 
-def _print_snapshot(out: Output, snapshot: Snapshot, columns: Sequence[ColumnSummary]) -> None:
+def _print_snapshot(
+    out: Output, snapshot: Snapshot, columns: Sequence[ColumnSummary], recipe: Recipe | None
+) -> None:
     groups = len(snapshot.manifest.rows)
     stored = sum(column.stored for column in columns)
     out.line(out.styled(f"snapshot {snapshot.id}", fg="yellow"))
@@ -86,6 +103,8 @@ def _print_snapshot(out: Output, snapshot: Snapshot, columns: Sequence[ColumnSum
     )
     out.line("key      ", ", ".join(snapshot.key) or "none")
     out.line("address  ", snapshot.uri)
+    if recipe is not None:
+        print_recipe(out, recipe.record)
     if not columns:
         return
     out.line()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,9 +14,10 @@ import click
 from fsvc.cli.context import Context, command
 from fsvc.cli.jsonlines import json_lines
 from fsvc.cli.output import counted, human_size
+from fsvc.cli.recipes import parameters, read_query
 from fsvc.cli.rows import print_rows
 from fsvc.cli.values import cells
-from fsvc.errors import Conflict, InvalidUse, UnreadableInput
+from fsvc.errors import Conflict, InvalidUse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,6 @@ Format: TypeAlias = Literal["table", "csv", "json", "parquet", "arrow"]
 """What a result is written as; ``json`` is one object per line."""
 
 _SHOWN_ROWS = 100
-_NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
 @command(
@@ -97,7 +96,7 @@ def sql(
         raise InvalidUse("--timeout and --memory are limits of a sandbox", hint="add --sandbox")
     if limit is None and kind == "table" and not context.output.json:
         limit = _SHOWN_ROWS
-    answer = context.repository().ask(text, _parameters(given), limits=limits)
+    answer = context.repository().ask(text, parameters(given), limits=limits)
     for sentence in answer.inexact:
         context.output.warn(sentence)
     try:
@@ -178,48 +177,9 @@ def _distinct(schema: pa.Schema) -> pa.Schema:
 def _query_text(query: str | None, source: str | None) -> str:
     if (query is None) == (source is None):
         raise InvalidUse("a query is wanted, either as an argument or with -f", hint="fsvc sql 'from NAME'")
-    if query == "-" or source == "-":
-        data = sys.stdin.buffer.read()
-    elif source is not None:
-        try:
-            data = Path(source).read_bytes()
-        except OSError as error:
-            reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
-            raise UnreadableInput(f"{source} cannot be read: {reason}") from error
-    else:
-        return query or ""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UnreadableInput("the query is not in UTF-8") from None
-
-
-def _parameters(given: tuple[str, ...]) -> list[Any] | dict[str, Any] | None:
-    """The values of --param: by name, or in order."""
-    named = [_NAMED.fullmatch(text) for text in given]
-    if not given:
-        return None
-    if not any(named):
-        return [_value(text) for text in given]
-    found: dict[str, Any] = {}
-    for match, text in zip(named, given, strict=True):
-        if match is None:
-            raise InvalidUse(f"--param {text!r} has no name, and others have one", hint="write NAME=VALUE")
-        if match[1] in found:
-            raise InvalidUse(f"--param {match[1]} is given twice")
-        found[match[1]] = _value(match[2])
-    return found
-
-
-def _value(text: str) -> Any:
-    """A value as JSON writes it; a text as it is, where it is none."""
-    import json
-
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if value is None or isinstance(value, (bool, int, float, str)) else text
+    if query is not None and query != "-":
+        return query
+    return read_query(source or "-")
 
 
 def _destination(target: str | None, kind: Format | None, *, force: bool) -> tuple[Path | None, Format]:

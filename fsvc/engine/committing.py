@@ -72,6 +72,10 @@ class CommitDraft:
         self._written[name] = written
         self._extra[name] = dict(notes or {})
 
+    def note(self, name: str, notes: Mapping[str, Any]) -> None:
+        """Add to what the record of changes will say of a feature set that was set."""
+        self._extra[name] = {**self._extra[name], **notes}
+
     def take(self, name: str, snapshot: str) -> None:
         """Set a feature set's snapshot to one that is stored already. Raises Corruption where a part is gone."""
         manifest = self.store.manifest(snapshot)

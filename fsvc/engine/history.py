@@ -22,6 +22,7 @@ __all__ = [
     "head",
     "is_ancestor",
     "merge_bases",
+    "origin",
     "resolve",
     "short",
 ]
@@ -225,6 +226,24 @@ def first_parents(store: Store, start: str | None) -> Iterator[tuple[str, Commit
         record = store.commit(commit)
         yield commit, record
         commit = record.parents[0] if record.parents else None
+
+
+def origin(store: Store, commit: str, feature_set: str) -> tuple[str, CommitRecord]:
+    """The commit that gave a feature set the snapshot that it has at a later one.
+
+    Where a merge took the snapshot over from its second parent, it is the commit there.
+    """
+    while True:
+        record = store.commit(commit)
+        value = record.feature_sets[feature_set]
+        others = record.parents[1:] if feature_set in record.changes else record.parents[:1]
+        for parent in others:
+            before = store.commit(parent).feature_sets.get(feature_set)
+            if before is not None and before.snapshot == value.snapshot:
+                commit = parent
+                break
+        else:
+            return commit, record
 
 
 def ancestors(store: Store, starts: list[str]) -> Iterator[tuple[str, CommitRecord]]:

@@ -41,8 +41,8 @@ class Mention:
     """A name in a query that may be a feature set, alone or at a revision.
 
     ``text`` is the name as DuckDB knows it, which is an address; ``start`` and ``end`` are where it
-    stands in the query, in characters. ``certain`` is False where it may as well be an ordinary name: a
-    name without a revision, or quotes around all of it.
+    stands in the query, in characters. ``certain`` is False where it may as well be an ordinary name (a
+    name without a revision, or quotes around all of it) or no name at all: a keyword after FROM or JOIN.
     """
 
     text: str
@@ -116,7 +116,7 @@ def _mentions(text: str) -> Iterator[Mention]:
             if revision is not None and revision[0]:
                 done = revision.end()
                 yield Mention(f"{plain}@{revision[0]}", start, done, certain=True)
-            elif kind == "identifier":
+            else:
                 yield Mention(plain, start, stop, certain=False)
         if kind != "comment":
             after = token.strip().lower()

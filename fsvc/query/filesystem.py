@@ -46,17 +46,11 @@ class Served:
     origin: tuple[Store, CommitRecord, str] | None = None
 
 
-class _Places(threading.local):
-    """Where each thread reads on."""
-
-    position = 0
-
-
 class SnapshotFile(io.RawIOBase):
     """A virtual Parquet file, opened for reading. ``size`` is in bytes of addresses, most of them unused.
 
-    Each thread has an offset of its own. DuckDB's threads share an open file, and read by :meth:`seek` and then
-    :meth:`read`, between which another thread may come in.
+    Threads may share it, as DuckDB's do, which seek and then read with others in between: each has an offset of its
+    own, and begins where the last one of all has been.
     """
 
     def __init__(self, path: str, served: Served) -> None:
@@ -67,7 +61,8 @@ class SnapshotFile(io.RawIOBase):
         self.size = served.content.size
         self._served = served  # held for as long as the file is open: see SnapshotFileSystem
         self._content = served.content
-        self._places = _Places()
+        self._position = 0
+        self._own = threading.local()
 
     def readable(self) -> bool:
         """Always."""
@@ -79,23 +74,23 @@ class SnapshotFile(io.RawIOBase):
 
     def tell(self) -> int:
         """The offset of this thread's next read."""
-        return self._places.position
+        return getattr(self._own, "position", self._position)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move the offset of this thread's next read."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._places.position, io.SEEK_END: self.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError("a file has no negative offsets")
-        self._places.position = base + offset
+        self._position = self._own.position = base + offset
         return base + offset
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Up to ``size`` bytes, all that are left for a negative one."""
         if self.closed:
             raise ValueError("the file is closed")
-        position = self._places.position
+        position = self.tell()
         data = self._content.read_at(position, self.size - position if size is None or size < 0 else size)
-        self._places.position = position + len(data)
+        self._position = self._own.position = position + len(data)
         return data
 
     def readinto(self, buffer: Any, /) -> int:

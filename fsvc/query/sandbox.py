@@ -9,6 +9,9 @@ clear refusal is better than a wall.
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["Sandbox", "check_select", "close_off", "collect", "settings", "time_limit"]
+__all__ = ["Sandbox", "check_select", "close_off", "collect", "settings", "spilling", "time_limit"]
 
 _MIB = 1 << 20
 _READS_ONLY = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
@@ -54,6 +57,17 @@ def settings(limits: Sandbox) -> dict[str, str]:
         "temp_directory": "",
         "max_temp_directory_size": "0B",
         "arrow_lossless_conversion": "true",
+    }
+
+
+def spilling() -> dict[str, str]:
+    """What a connection is opened with that may need more than memory, but reaches nothing by itself.
+
+    DuckDB makes the directory when it first needs it, and takes it away when the connection is closed.
+    """
+    return {
+        "allow_community_extensions": "false",
+        "temp_directory": os.path.join(tempfile.gettempdir(), f"fsvc-sql-{secrets.token_hex(8)}"),
     }
 
 

@@ -30,7 +30,6 @@ from fsvc.errors import (
     UnreadableInput,
 )
 from fsvc.format import names
-from fsvc.format.commit import CommitRecord
 from fsvc.format.revision import Revision, parse_address
 from fsvc.query import sandbox
 from fsvc.query.addresses import Mention, Query, find
@@ -39,7 +38,7 @@ from fsvc.query.connection import ROW_NUMBER, Session
 from fsvc.query.exactness import seen_inexactly
 from fsvc.query.interrupts import duckdb_error, interruptible, wait_for
 from fsvc.query.sandbox import Sandbox
-from fsvc.query.texttypes import quote_name
+from fsvc.query.texttypes import quote_name, quote_text
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,10 +63,13 @@ class Answer:
     """A query that DuckDB understood: its relation, to be run, and what is to be said about it.
 
     Attributes:
+        query: its text, and the names in it.
         relation: the result; every call that asks it for rows runs the query, unless it is in a
             sandbox, where the query has run already.
         session: the session that it runs in.
         inexact: a sentence for every column of a snapshot that DuckDB sees inexactly.
+        found: the feature sets that it names, by the names that it has for them: where each was
+            found, and what it is called there. Tables that were passed in are not among them.
     """
 
     relation: duckdb.DuckDBPyRelation
@@ -78,14 +80,18 @@ class Answer:
         query: Query,
         parameters: Parameters | None,
         limits: Sandbox | None,
+        closed: bool = False,
         views: str = f"VIEW {DATABASE}.main.",
     ) -> None:
         self.session = session
         self._views = views
         self.inexact: list[str] = []
-        self._query = query
+        self.found: dict[str, tuple[history.Resolved, str]] = {}
+        self.query = query
         self._parameters = parameters
+        self._names: set[str] | None = None
         self._limits = limits
+        self._closed = closed
         self._columns: dict[str, None] = {}
         self._known: list[str] = []
 
@@ -105,7 +111,7 @@ class Answer:
         """Run the query; the schema of the result, and its rows as they come."""
         connection = self.session.connection
         with self.running():
-            if self._limits is None and not self.session.shared:
+            if self._limits is None and not self._closed and not self.session.shared:
                 connection.execute(_PLACES.format("true"))
             reader = wait_for(connection, lambda: self.relation.to_arrow_reader(batch_rows))
 
@@ -121,45 +127,54 @@ class Answer:
 
     # -- names -----------------------------------------------------------------------------------
 
-    def bind(self, store: Store, branch: str, tables: Mapping[str, Any]) -> None:
-        """Make views of the feature sets that the query mentions, and of the tables passed in."""
+    def bind(self, store: Store, branch: str | None, tables: Mapping[str, Any]) -> None:
+        """Make views of the feature sets that the query mentions, and of the tables passed in.
+
+        Without a branch the query has nothing but these tables.
+        """
         connection = self.session.connection
+        self._names = self._used()  # now: a name that is a view already is not among them
         taken = {name.casefold() for name in tables}
-        rows = any(mention.text.casefold() == ROW for mention in self._query.mentions)
+        rows = any(mention.text.casefold() == ROW for mention in self.query.mentions)
         for name, table in tables.items():
             if isinstance(table, SnapshotReader):
                 self._view(name, table, rows=rows)
             else:
                 connection.register(name, table)
                 self._columns.update(dict.fromkeys(table.schema.names))
-        head = history.head(store, branch)
+        head = None if branch is None else history.head(store, branch)
         self._known = [*tables, *(store.commit(head).feature_sets if head is not None else ())]
         spelled = {name.casefold(): name for name in self._known}
         used = self._used()
-        for mention in self._query.mentions:
+        for mention in self.query.mentions:
             folded = mention.text.casefold()
-            if folded in taken or not (mention.certain or used is None or folded in used):
+            if branch is None or folded in taken or not (mention.certain or used is None or folded in used):
                 continue
             found = self._found(store, branch, mention, spelled)
             if found is not None:
                 taken.add(folded)
-                record, name = found
+                self.found[mention.text] = found
+                record, name = found[0].record, found[1]
                 reader = SnapshotReader(store.objects, store.manifest(record.feature_sets[name].snapshot))
                 self._view(mention.text, reader, rows=rows)
                 reads.reading(store, record, name, None)
 
+    def reads(self, name: str) -> bool:
+        """Whether the query reads a table of this name, as far as DuckDB knows."""
+        return self._names is None or name.casefold() in self._names
+
     def _used(self) -> set[str] | None:
-        """The tables that the query reads, by DuckDB's own account; None where it gives none."""
+        """The tables that the query reads, by DuckDB's own account, folded; None where it gives none."""
         import duckdb
 
         try:
-            return {name.casefold() for name in self.session.connection.get_table_names(self._query.sql)}
+            return {name.casefold() for name in self.session.connection.get_table_names(self.query.sql)}
         except duckdb.Error:  # several statements, or none: what is wrong is said when it runs
             return None
 
     def _found(
         self, store: Store, branch: str, mention: Mention, spelled: Mapping[str, str]
-    ) -> tuple[CommitRecord, str] | None:
+    ) -> tuple[history.Resolved, str] | None:
         """The commit and feature set of a mention; None where it may be something else, and has to be."""
         name, at, _ = mention.text.partition("@")
         if not at and name.casefold() not in spelled:
@@ -170,11 +185,11 @@ class Answer:
             found = history.resolve(store, revision or Revision(), branch=branch, feature_set=name)
             if name not in found.record.feature_sets:
                 raise history.unknown_feature_set(store, name, found.commit)
-            return found.record, name
+            return found, name
         except (NotFound, InvalidRevision, InvalidName) as error:
             if not mention.certain:
                 return None
-            error.add_note(_excerpt(self._query.text, mention.start, mention.end - mention.start))
+            error.add_note(_excerpt(self.query.text, mention.start, mention.end - mention.start))
             raise
 
     def _view(self, name: str, reader: SnapshotReader, *, rows: bool) -> None:
@@ -202,7 +217,7 @@ class Answer:
 
         kind, _, text = str(error).partition("\n\nLINE ")[0].partition(": ")
         details = _details(text) or self._located(connection) or {"exception_message": text}
-        message, *more = self._query.unquoted(details["exception_message"]).strip().splitlines()
+        message, *more = self.query.unquoted(details["exception_message"]).strip().splitlines()
         hint = "; ".join(line.strip() for line in more[:6] if line.strip()).replace(":; ", ": ") or None
         worded: FsvcError
         table, function = _MISSING_TABLE.match(message), _MISSING_FUNCTION.match(message)
@@ -239,12 +254,12 @@ class Answer:
         if "position" in details:
             start, _, length = details.get("location", "").strip("[]").partition(",")
             span = int(length) if length.isdigit() and start == details["position"] else 1
-            place = self._query.place(_character(self._query.sql, int(details["position"])))
-            line = self._query.text.count("\n", 0, place)
-            column = place - (self._query.text.rfind("\n", 0, place) + 1)
+            place = self.query.place(_character(self.query.sql, int(details["position"])))
+            line = self.query.text.count("\n", 0, place)
+            column = place - (self.query.text.rfind("\n", 0, place) + 1)
             worded.message += f" (line {line + 1}, column {column + 1})"
             worded.args = (worded.message,)
-            worded.add_note(_excerpt(self._query.text, place, span))
+            worded.add_note(_excerpt(self.query.text, place, span))
         return worded
 
     def _located(self, connection: duckdb.DuckDBPyConnection) -> dict[str, Any] | None:
@@ -252,9 +267,9 @@ class Answer:
         import duckdb
 
         try:
-            if len(connection.extract_statements(self._query.sql)) != 1:
+            if len(connection.extract_statements(self.query.sql)) != 1:
                 return None
-            connection.execute(_EXPLAIN + self._query.sql, self._parameters)
+            connection.execute(_EXPLAIN + self.query.sql, self._parameters)
         except duckdb.Error as error:
             details = _details(str(error).partition(": ")[2])
             if details is not None and "position" in details:
@@ -271,20 +286,24 @@ def ask(
     store: Store,
     text: str,
     *,
-    branch: str,
+    branch: str | None,
     parameters: Parameters | None = None,
     tables: Mapping[str, Any] | None = None,
     limits: Sandbox | None = None,
+    closed: Mapping[str, str] | None = None,
     light: bool = False,
 ) -> Answer:
     """Have DuckDB understand a query over the snapshots of a repository.
 
     Args:
-        text: SQL; what a feature set without a revision means is its snapshot on ``branch``.
+        text: SQL; what a feature set without a revision means is its snapshot on ``branch``. Without
+            a branch nothing but ``tables`` can be named.
         parameters: values for ``?`` and ``$1``, or by name for ``$name``.
         tables: Arrow tables and snapshot readers that the query may name.
         limits: runs the query at once, as one from outside.
         light: takes a light session where that will do, for a query that is one among many.
+        closed: settings of DuckDB; under them one SELECT runs, when its rows are asked for, that
+            reaches nothing but what it names.
 
     Raises:
         NotFound: a feature set, revision, table or column is not there; with the nearest name.
@@ -299,21 +318,27 @@ def ask(
         found = _asked_lightly(store, query, branch, parameters, tables or {})
         if found is not None:
             return found
-    session = Session(None if limits is None else sandbox.settings(limits))
-    answer = Answer(session, query, parameters, limits)
+    session = Session(sandbox.settings(limits) if limits is not None else closed and sandbox.spilling())
+    answer = Answer(session, query, parameters, limits, closed=closed is not None)
     connection = session.connection
     try:
         connection.execute(_PLACES.format("true"))
         add_database(connection)
         with answer.running():
             answer.bind(store, branch, tables or {})
+            if closed is not None:
+                for name, value in closed.items():
+                    connection.execute(f"SET {name} = {quote_text(value)}")
+                sandbox.check_select(connection, answer.query.sql)
+                sandbox.close_off(connection, session.paths)
             if limits is None:
-                relation = connection.sql(answer._query.sql, params=parameters)
+                relation = connection.sql(answer.query.sql, params=parameters)
                 if relation is None:
                     raise InvalidUse("the query is empty")
                 answer.relation = relation
-                # Whoever runs the relation gets DuckDB's errors as they know them.
-                connection.execute(_PLACES.format("false"))
+                if closed is None:
+                    # Whoever runs the relation gets DuckDB's errors as they know them.
+                    connection.execute(_PLACES.format("false"))
             else:
                 answer.relation = connection.from_arrow(_run_inside(answer, limits))
     except BaseException:
@@ -323,7 +348,7 @@ def ask(
 
 
 def _asked_lightly(
-    store: Store, query: Query, branch: str, parameters: Parameters | None, tables: Mapping[str, Any]
+    store: Store, query: Query, branch: str | None, parameters: Parameters | None, tables: Mapping[str, Any]
 ) -> Answer | None:
     """The answer to a query that only reads; None for others, and for one that fails: a whole session says why."""
     import duckdb
@@ -346,7 +371,7 @@ def _asked_lightly(
 
 
 def _run_inside(answer: Answer, limits: Sandbox) -> pa.Table:
-    connection, sql = answer.session.connection, answer._query.sql
+    connection, sql = answer.session.connection, answer.query.sql
     sandbox.check_select(connection, sql)
     sandbox.close_off(connection, answer.session.paths)
 

@@ -10,7 +10,7 @@ import pytest
 
 import fsvc
 import fsvc.mlflow
-from fsvc.errors import FsvcWarning, NotFound, SkewError
+from fsvc.errors import FsvcWarning, InvalidUse, NotFound, SkewError
 from fsvc.mlflow.serving import Skew, compare_features
 
 BASE: dict[str, Any] = {
@@ -121,3 +121,27 @@ def test_features_for_a_model(sqlite: str, shop: fsvc.Repository, log: Any) -> N
         fsvc.mlflow.features_for(uri, at="v9")
     with pytest.raises(NotFound):
         fsvc.mlflow.features_for(uri, at="absent@v1")
+
+
+def test_the_recipe_of_the_training_data_runs_on_fresh_inputs(
+    sqlite: str, shop: fsvc.Repository, log: Any
+) -> None:
+    sums = 'select id, sum(amount) as total, count(*)::int as "n" from features group by id order by id'
+    training = (
+        shop.commit_query("sums", sums, key="id", message="sums").snapshot("sums").select(["n", "total"])
+    )
+    uri = log(training).model_uri
+    fresh = features(id=pa.array([7, 8, 9]), amount=pa.array([2.0, 3.0, 4.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FsvcWarning)
+        found = fsvc.mlflow.features_for(uri, inputs={"features": fresh})
+    assert found.to_arrow().to_pydict() == {"n": [1, 1, 1], "total": [2.0, 3.0, 4.0]}
+    with pytest.warns(FsvcWarning, match="'total' has a maximum of 400.0"):
+        fsvc.mlflow.features_for(uri, inputs={"features": features(amount=pa.array([2.0, 3.0, 400.0]))})
+    with pytest.raises(SkewError, match="'amount' is int64, and was double"):
+        fsvc.mlflow.features_for(uri, inputs={"features": features(amount=pa.array([1, 2, 3]))})
+    with pytest.raises(InvalidUse, match="not both"):
+        fsvc.mlflow.features_for(uri, at="v1", inputs={"features": fresh})
+    plain = log(shop.snapshot("features@v1")).model_uri
+    with pytest.raises(NotFound, match="features@v1 was not made by a recipe"):
+        fsvc.mlflow.features_for(plain, inputs={"features": fresh})

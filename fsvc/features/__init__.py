@@ -1,0 +1,1 @@
+"""How feature sets are made: recipes, training sets, and what stands on what."""

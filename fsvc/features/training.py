@@ -1,0 +1,284 @@
+"""Training sets: features looked up for the rows of a spine, as they were known at the time of each row.
+
+A training set is a recipe whose query is written here. For every row of the spine a lookup takes the newest row of
+a feature set that is not younger (DuckDB's ASOF join), or with an age limit, none. What could bring the result of
+another run about is in the query itself: ties are refused or broken by it, and rows are put into the spine's order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from fsvc.engine.progress import Progress, silent
+from fsvc.errors import Corruption, InvalidUse, KeyViolation
+from fsvc.features import lookups, splits
+from fsvc.features.columns import absent, kind_of_time
+from fsvc.features.lookups import TIED, Joined, Lookup
+from fsvc.features.recipes import Recorded, commit_query, programs, run_query
+from fsvc.features.splits import Split
+from fsvc.format.recipe import RecipeRecord
+from fsvc.query.sql import ROW
+from fsvc.query.texttypes import quote_name as q
+from fsvc.repository import Repository
+from fsvc.snapshot import Commit, Snapshot
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["SPINE", "TrainingSet", "plan", "prove"]
+
+SPINE: Final = "spine"
+"""The name that the query has for the spine."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A training set that is described, and made when it is asked for: see :meth:`Repository.training_set`.
+
+    Attributes:
+        sql: the query that makes it, over ``spine`` and the feature sets.
+        inputs: the tables that the query reads, by the names that it has for them.
+        document: what it is, as JSON values: time, label, lookups and split.
+        key: the key that it has when it is committed, unless told: the spine's.
+    """
+
+    repository: Repository
+    sql: str
+    inputs: Mapping[str, Any]
+    document: Mapping[str, Any]
+    key: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return f"<TrainingSet of {', '.join(self.inputs)}>"
+
+    def commit(
+        self,
+        name: str,
+        *,
+        message: str,
+        key: str | Sequence[str] | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        branch: str | None = None,
+        tag: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        progress: Progress = silent,
+    ) -> Commit:
+        """Make it, and commit it as a feature set with its recipe. Raises what :meth:`Repository.commit_query` does."""
+        commit, _ = self._commit(
+            self.repository,
+            name,
+            message=message,
+            key=self.key if key is None else key,
+            author=author,
+            time=time,
+            branch=branch,
+            tag=tag,
+            metadata=metadata,
+            progress=progress,
+        )
+        return commit
+
+    def _commit(self, repository: Repository, name: str, **options: Any) -> tuple[Commit, list[str]]:
+        with _ties_named():
+            return commit_query(
+                repository,
+                name,
+                self.sql,
+                tables=self.inputs,
+                threads=None,
+                training_set=self.document,
+                **options,
+            )
+
+    def snapshot(self, *, progress: Progress = silent) -> Snapshot:
+        """Make it, as a snapshot that is not committed; what it takes on disk is gone with it."""
+        commit, _ = self._commit(
+            self.repository.scratch(),
+            "training_set",
+            message="not committed",
+            branch="not-committed",
+            key=self.key,
+            progress=progress,
+        )
+        return commit.snapshot("training_set")
+
+    def to_arrow(self, *, progress: Progress = silent) -> pa.Table:
+        """Make it, as a table in memory."""
+        with _ties_named():
+            return run_query(self.repository, self.sql, self.inputs, threads=None, progress=progress)
+
+    def to_pandas(self, *, progress: Progress = silent) -> pandas.DataFrame:
+        """Make it, as a pandas DataFrame."""
+        return self.to_arrow(progress=progress).to_pandas()
+
+    def describe(self, *, progress: Progress = silent) -> dict[str, Any]:
+        """Make it, keep nothing, and give what it takes to make it again and prove that it is the same.
+
+        A JSON document: the recipe, with every input pinned by hash, the key, and the snapshot id of the result.
+        :func:`fsvc.features.training.prove` makes the training set of it.
+        """
+        made = self.snapshot(progress=progress)
+        return {
+            "snapshot": made.id,
+            "rows": made.num_rows,
+            "key": list(made.key),
+            "recipe": made.recipe.record.document(),
+        }
+
+
+@contextmanager
+def _ties_named() -> Iterator[None]:
+    """Raise KeyViolation for what the query says of rows that are tied."""
+    try:
+        yield
+    except InvalidUse as error:
+        if TIED not in error.message:
+            raise
+        raise KeyViolation(
+            error.message,
+            hint="make these the key of the feature set, or say which row counts: ties='last', or by columns",
+        ) from None
+
+
+def prove(
+    repository: Repository,
+    description: Mapping[str, Any],
+    *,
+    tables: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> Snapshot:
+    """Make the training set of :meth:`TrainingSet.describe` again, as a snapshot that is not committed.
+
+    ``tables`` are the tables from outside that it was made from, by name. Raises NotFound where an input is gone,
+    InvalidUse for a table that is another one, Corruption where the result is not the one that was described.
+    """
+    try:
+        record = RecipeRecord.parse(description["recipe"], what="the description of a training set")
+        known, key = str(description["snapshot"]), [str(column) for column in description["key"]]
+    except (KeyError, TypeError):
+        raise Corruption("this is not the description of a training set") from None
+    recorded = Recorded(repository.store, record, "the training set")
+    running = recorded.running(recorded.same(tables, progress))
+    with running:
+        made = repository.scratch().commit(
+            {"training_set": running.source("the training set")},
+            key=key,
+            branch="not-committed",
+            message="not committed",
+            progress=progress,
+        )
+    snapshot = made.snapshot("training_set")
+    if snapshot.id != known:
+        raise Corruption(
+            f"the training set is not the one that was described: its snapshot is {snapshot.id}, not {known}",
+            hint=f"it was made by {record.programs}, this is {programs()}",
+        )
+    return snapshot
+
+
+# Planning ---------------------------------------------------------------------------------------
+
+
+def plan(
+    repository: Repository,
+    spine: Any,
+    wanted: Sequence[Lookup],
+    *,
+    time: str | None = None,
+    label: str | Sequence[str] | None = None,
+    split: Split | None = None,
+) -> TrainingSet:
+    """As :meth:`Repository.training_set`."""
+    from fsvc.sources import open_source
+
+    if isinstance(spine, str):
+        spine = repository.snapshot(spine)
+    if isinstance(spine, Snapshot):
+        schema, key = spine.schema, spine.key
+    else:
+        if isinstance(spine, os.PathLike) or not isinstance(spine, pa.Table):
+            with open_source(spine) as source:
+                schema = source.schema
+                if not source.repeatable:
+                    spine = pa.Table.from_batches(source.batches(), schema)
+        else:
+            schema = spine.schema
+        key = ()
+    if not wanted:
+        raise InvalidUse("a training set needs at least one lookup")
+    if time is not None:
+        kind_of_time(schema, time, "the spine")
+    taken: dict[str, str] = {}
+    for column in schema.names:
+        _take(taken, column, "the spine")
+    names = {SPINE}
+    joined = []
+    for lookup in wanted:
+        one = lookups.join(repository, schema, time, lookup, names)
+        for column in [*one.columns, *([lookup.time_as] if lookup.time_as else [])]:
+            _take(taken, column, one.name)
+        joined.append(one)
+    labels = (label,) if isinstance(label, str) else tuple(label or ())
+    for column in labels:
+        if column.casefold() not in taken:
+            raise absent(column, [*taken], "the training set")
+    if split is not None:
+        split = splits.checked(split, schema, time)
+        _take(taken, split.into, "the split")
+    document = {
+        "spine": SPINE,
+        "time": time,
+        "label": list(labels),
+        "lookups": [one.document() for one in joined],
+        "split": None if split is None else splits.document_of(split),
+    }
+    inputs = {SPINE: spine, **{one.name: one.snapshot for one in joined}}
+    return TrainingSet(repository, _sql(schema, time, joined, split), inputs, document, key)
+
+
+def _take(taken: dict[str, str], column: str, owner: str) -> None:
+    """Note a column of the training set. Raises InvalidUse where it has one of this name; DuckDB knows no case."""
+    if column.casefold() == ROW:
+        raise InvalidUse(f"{owner} has a column {column!r}, which is the number of a row", hint="rename it")
+    if column.casefold() in taken:
+        raise InvalidUse(
+            f"{taken[column.casefold()]} and {owner} both have a column {column!r}",
+            hint="columns of a lookup can have a prefix; DuckDB knows no upper and lower case",
+        )
+    taken[column.casefold()] = owner
+
+
+def _sql(spine: pa.Schema, time: str | None, joined: Sequence[Joined], split: Split | None) -> str:
+    """The query of a training set."""
+    checks: list[str] = []
+    chosen = [f"s.{q(name)}" for name in spine.names]
+    joins: list[str] = []
+    for number, one in enumerate(joined, 1):
+        alias = f"f{number}"
+        chosen += lookups.values(one, alias, time)
+        joins += lookups.clause(one, alias, time)
+        if not lookups.decided(one):
+            checks.append(lookups.check(one, number))
+    if split is not None:
+        chosen.append(f"{splits.part(split)} AS {q(split.into)}")
+    lines = []
+    if checks:
+        lines += ["WITH", ",\n".join(checks)]
+    lines += [
+        "SELECT",
+        ",\n".join(f"  {one}" for one in chosen),
+        f"FROM (SELECT {', '.join(map(q, spine.names))}, {ROW} FROM {q(SPINE)}) AS s",
+        *joins,
+    ]
+    if checks:
+        numbers = [number for number, one in enumerate(joined, 1) if not lookups.decided(one)]
+        lines.append("WHERE " + "\n  AND ".join(f"(SELECT decided FROM ties_{number})" for number in numbers))
+    lines.append(f"ORDER BY s.{ROW}")
+    return "\n".join(lines) + "\n"
