@@ -46,6 +46,7 @@ def _server(directory: Path) -> Iterator[fsvc.Snapshot]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
+        mlflow.create_experiment("benchmark", artifact_location=(directory / "artifacts").as_uri())
         mlflow.set_experiment("benchmark")
         repository = fsvc.init(directory / "features")
         repository.commit({_NAME: _table()}, key="id", message="first")
