@@ -106,7 +106,19 @@ def everything(repository: Repository) -> set[int]:
 
 
 def shown(version: Any) -> str:
-    return repr((version.key, version.commit.id, version.change, version.before, version.after))
+    cells = [
+        None if side is None else {name: said(value) for name, value in side.items()}
+        for side in (version.before, version.after)
+    ]
+    return repr((version.key, version.commit.id, version.change, cells))
+
+
+def said(value: Any) -> str:
+    """A cell as text; Arrow has dates and times that Python has not, and cannot show."""
+    try:
+        return repr(value)
+    except (OverflowError, ValueError):
+        return str(value.type)
 
 
 def stories() -> tuple[Repository, dict[str, Commit]]:
