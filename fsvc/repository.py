@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from fsvc.diff import CommitDiff, Diff
     from fsvc.diff import Options as DiffOptions
     from fsvc.drift import DriftReport, Thresholds
+    from fsvc.engine.collection import Collected
     from fsvc.engine.committing import CommitDraft
+    from fsvc.engine.explaining import Explanation
     from fsvc.engine.pins import Pin
     from fsvc.engine.repack import Repacked
     from fsvc.engine.stats import Stats
@@ -996,8 +998,11 @@ class Repository:
         reason: str,
         author: str | None,
     ) -> None:
+        time = timestamp()
+        if commit is not None:
+            self._store.stand_on(commit, time=time)
         self._store.refs.append(
-            kind, name, expected, commit, author=author or self.author, reason=reason, time=timestamp()
+            kind, name, expected, commit, author=author or self.author, reason=reason, time=time
         )
 
     def pins(self) -> list[Pin]:
@@ -1045,16 +1050,56 @@ class Repository:
         from fsvc.engine.condemned import GRACE_SECONDS
         from fsvc.engine.repack import repack
 
-        if grace is not None and not 0 <= grace < float("inf"):
-            raise InvalidUse("a grace is a number of seconds, 0 or more")
-        seconds = GRACE_SECONDS if grace is None else math.ceil(grace)
+        seconds = _grace(grace, GRACE_SECONDS)
         return repack(self._store, grace=seconds, dry_run=dry_run, progress=progress)
+
+    def gc(
+        self,
+        *,
+        delete: bool = False,
+        grace: float | None = None,
+        snapshots: Iterable[str] = (),
+        progress: Progress = silent,
+    ) -> Collected:
+        """Find what no entry of any ref reaches; with ``delete`` free it, in two phases.
+
+        Without ``delete`` nothing is done. With it garbage is condemned, left in peace for ``grace`` seconds (14 days
+        unless told), and deleted by the next collection after that, if nothing has come to need it. A grace of 0
+        deletes at once: only where nobody else is at work. ``snapshots`` are ids to keep besides.
+
+        Raises Corruption where anything that a ref reaches is damaged or missing: then nothing is deleted.
+        """
+        from fsvc.engine.collection import GC_GRACE_SECONDS, collect
+
+        return collect(
+            self._store,
+            delete=delete,
+            grace=_grace(grace, GC_GRACE_SECONDS),
+            snapshots=snapshots,
+            progress=progress,
+        )
+
+    def explain(self, identifier: str, *, snapshots: Iterable[str] = ()) -> Explanation:
+        """Say what keeps the commit, snapshot, object or pack whose id begins so.
+
+        Raises NotFound where nothing is called so, InvalidUse where several things are.
+        """
+        from fsvc.engine.explaining import explain
+
+        return explain(self._store, identifier, snapshots)
 
     def stats(self, *, progress: Progress = silent) -> Stats:
         """How much is stored, and how much data it stands for, in all and by feature set."""
         from fsvc.engine.stats import stats
 
         return stats(self._store, progress=progress)
+
+
+def _grace(grace: float | None, usual: int) -> int:
+    """A grace given by the caller, in whole seconds. Raises InvalidUse."""
+    if grace is not None and not 0 <= grace < float("inf"):
+        raise InvalidUse("a grace is a number of seconds, 0 or more")
+    return usual if grace is None else math.ceil(grace)
 
 
 def _or_feature_set(error: FsvcError) -> str:

@@ -235,6 +235,10 @@ class Workspace:
         """The current branch; it need not have a commit yet."""
         return self._load().branch
 
+    def snapshots(self) -> frozenset[str]:
+        """The ids of the snapshots that the working files were recorded with."""
+        return frozenset(file.snapshot for file in self._load().files.values())
+
     def _load(self) -> Tracking:
         return tracking.load(self.directory, history.DEFAULT_BRANCH)
 

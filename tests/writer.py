@@ -34,7 +34,7 @@ __all__ = ["Task", "Writer"]
 class Task:
     """What to do: commit ``names``, one after the other or all at once, ``commits`` times.
 
-    With ``repack`` repack so often instead.
+    With ``repack`` repack so often instead, with ``collect`` collect garbage.
 
     With ``refs`` make a branch and a tag of each of the names instead. ``me`` marks the commits as this
     writer's. With ``kill_at`` the process kills itself with SIGKILL before its file operation of that number.
@@ -47,6 +47,7 @@ class Task:
     together: bool = False
     refs: bool = False
     repack: bool = False
+    collect: bool = False
     kill_at: int = 0
 
 
@@ -110,6 +111,10 @@ def run(task: Task) -> None:
     if task.repack:
         for _ in range(task.commits):
             repository.repack()
+        return
+    if task.collect:
+        for _ in range(task.commits):
+            repository.gc(delete=True)
         return
     numbers = iter(range(task.commits))
     while True:

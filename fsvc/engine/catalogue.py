@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fsvc.format import index
-from fsvc.format.canonical import DIGEST_BYTES
+from fsvc.format.canonical import ADDRESS_BYTES, DIGEST_BYTES
 from fsvc.format.index import Entry, ObjectTable
 
 __all__ = ["Catalogue", "Flags", "Positions"]
@@ -89,6 +89,26 @@ class Catalogue:
             chosen = table == i
             result[chosen] = self.tables[i].digests(numbers[chosen] - self._starts[i])
         return result
+
+    def addresses(self, numbers: Positions) -> bytes:
+        """The addresses of objects, 16 bytes each."""
+        result = np.empty((len(numbers), 2), ">u8")
+        table = np.searchsorted(self._starts, numbers, "right") - 1
+        for i in np.unique(table):
+            chosen = table == i
+            places = numbers[chosen] - self._starts[i]
+            result[chosen, 0] = self.tables[i].high[places]
+            result[chosen, 1] = self.tables[i].low[places]
+        return result.tobytes()
+
+    def edges(self) -> tuple[Positions, np.ndarray[Any, np.dtype[np.uint8]]]:
+        """What stands on what: numbers of objects, and with each the address of one that it stands on."""
+        found = [table.edges() for table in self.tables]
+        numbers = [positions + start for (positions, _), start in zip(found, self._starts, strict=False)]
+        return (
+            np.concatenate([np.empty(0, np.int64), *numbers]),
+            np.concatenate([np.empty((0, ADDRESS_BYTES), np.uint8), *(addresses for _, addresses in found)]),
+        )
 
     def entry(self, number: int) -> Entry:
         """An object's entry."""

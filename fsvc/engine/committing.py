@@ -8,8 +8,9 @@ crash anywhere leaves the old state and some unreferenced files.
 from __future__ import annotations
 
 import random
+import secrets
 import time as clock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ class CommitDraft:
         self._base_record = store.commit(self.base) if self.base else None
         store.objects.refresh()
         self._patches = PATCHES in store.info.features
+        self._taken = store.objects.leaving_keys
         taken = store.objects.condemned_packs | store.objects.dead_packs
         self._packs = PackWriter(store.storage, compress=self._patches, taken=taken)
         self.sink = NewObjects(store.objects, self._packs, patches=self._patches)
@@ -150,14 +152,21 @@ class CommitDraft:
             assert self._base_record is not None
             return Committed(self.base, self._base_record, created=False)
         # Before anything is written too: index files of packs that are gone should not be written again.
-        self._recheck_packs(time())
+        self._recheck(time())
         # Other writers' index files go along: one that was seen in the store may not be durable yet.
         batch: dict[str, bytes | memoryview] = {**self.sink.reused_index, **own_index}
+        standing: set[str] = set()
         for name, written in self._changed().items():
             parent = self._base_record.feature_sets.get(name) if self._base_record else None
-            batch[manifest_key(written.manifest.id)] = self.store.manifest_file(
-                written.manifest, parent.snapshot if parent else None
-            )
+            key = manifest_key(written.manifest.id)
+            base = parent.snapshot if parent else None
+            if key in self._taken:
+                # What is about to be deleted may be so at any time, even after it was written anew.
+                key, base = manifest_key(written.manifest.id, secrets.token_hex(16)), None
+            batch[key] = self.store.manifest_file(written.manifest, base)
+            standing.add(key)
+        if merged is not None:
+            standing.add(commit_key(merged))
         expected = self.store.refs.head("heads", self.branch)
         for attempt in range(_MOST_TRIES):
             current = expected.commit if expected is not None else None
@@ -166,7 +175,10 @@ class CommitDraft:
             record = self._record(
                 current if touched is None else self.base, message, author, time(), metadata or {}, merged
             )
-            batch[commit_key(record.id)] = record.encoded
+            own = commit_key(record.id)
+            if own in self._taken:
+                self._recheck(time(), {own})
+            batch[own] = record.encoded
             self.store.storage.put_batch(batch)
             if touched is not None:
                 raise ConflictError(
@@ -178,7 +190,7 @@ class CommitDraft:
                 )
             for key, data in own_index.items():
                 self.store.objects.remember(key, data)
-            self._recheck_packs(time())
+            self._recheck(time(), {*standing, own})
             try:
                 self.store.refs.append(
                     "heads",
@@ -220,23 +232,22 @@ class CommitDraft:
         base = self._base_record.feature_sets if self._base_record else {}
         return next((name for name in self._changed() if theirs.get(name) != base.get(name)), None)
 
-    def _recheck_packs(self, time: str) -> None:
-        """Raise StorageError where a pack that this commit stands on is gone, or about to go."""
+    def _recheck(self, time: str, others: Collection[str] = ()) -> None:
+        """Raise StorageError where a pack, or another file, that this commit stands on is gone, or about to go."""
         storage = self.store.storage
         for name in sorted(self.sink.reused_packs):
             try:
                 storage.size(pack_key(name))
             except KeyAbsent:
                 raise self._gone(pack_key(name)) from None
-        dead = rely(
-            storage, {pack_key(name) for name in {*self.sink.reused_packs, *self._packs.packs}}, time=time
-        )
+        packs = {pack_key(name) for name in {*self.sink.reused_packs, *self._packs.packs}}
+        dead = rely(storage, packs.union(others), time=time)
         if dead is not None:
             raise self._gone(dead)
 
     @staticmethod
     def _gone(key: str) -> StorageError:
-        return StorageError(f"{key}, whose objects this commit uses again, is gone", hint="commit again")
+        return StorageError(f"{key}, which this commit uses again, is gone", hint="commit again")
 
     def _record(
         self,

@@ -103,6 +103,17 @@ class Lists:
         return found
 
     @property
+    def dead_keys(self) -> frozenset[str]:
+        """The files that nobody may use any more."""
+        return frozenset(key for one in self.dead.values() for key in one.keys)
+
+    @property
+    def condemned_keys(self) -> frozenset[str]:
+        """The files that are to go and are not dead."""
+        waiting = (one for name, one in self.condemned.items() if name not in self.dead)
+        return frozenset(key for one in waiting for key in one.keys) - self.dead_keys
+
+    @property
     def dead_packs(self) -> frozenset[str]:
         """The packs that nobody may use any more."""
         return frozenset(_packs(self.dead.values()))

@@ -151,6 +151,16 @@ class Objects:
         """The packs that are to go: what is new does not stand on them."""
         return self._outcasts[1]
 
+    @property
+    def dead_keys(self) -> frozenset[str]:
+        """All files that nobody may use any more, those packs included."""
+        return self._lists.dead_keys
+
+    @property
+    def leaving_keys(self) -> frozenset[str]:
+        """All files that are condemned or dead: what is new does not get their names."""
+        return self._lists.condemned_keys | self._lists.dead_keys
+
     def files(self) -> dict[str, ObjectTable]:
         """All index files by key, as they are, what they say of dead packs included."""
         self._parts_listed()

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from fsvc.engine.clock import timestamp
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import Store
 from fsvc.errors import Conflict, Corruption
@@ -195,6 +196,7 @@ def _move(store: Store, name: str, commit: str, feature_set: str, signer: Signer
                 )
             if not again or entry.sequence > 1:
                 return
+        store.stand_on(commit, time=timestamp())
         try:
             store.refs.append(
                 _KIND, name, entry, commit, author=signer.author, reason=reason, time=signer.time

@@ -18,7 +18,8 @@ import numpy as np
 from fsvc.engine.catalogue import Catalogue
 from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import delete_covered, merge
-from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn, forget, judge, pack_of
+from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn, pack_of
+from fsvc.engine.deletion import Packs, delete_dead
 from fsvc.engine.objects import PACK_BYTES, PackWriter, index_key, pack_key
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reforming import reform
@@ -30,7 +31,7 @@ from fsvc.format.canonical import Identity
 from fsvc.format.extension import fits
 from fsvc.format.index import Entry
 
-__all__ = ["Repacked", "repack"]
+__all__ = ["Repacked", "copy_objects", "repack"]
 
 _PURPOSE = "repack"
 _SMALL = PACK_BYTES // 2
@@ -94,7 +95,7 @@ def repack(
     Raises StorageError where the store fails, Corruption where an index file is damaged.
     """
     before = _sizes(store)
-    freed = 0 if dry_run else _delete_dead(store)
+    freed = 0 if dry_run else delete_dead(store, _PURPOSE, _needed)
     plan = _Plan(store, _sizes(store))
     if dry_run:
         return _report(store, before, before.total, grace, plan, None)
@@ -103,7 +104,7 @@ def repack(
         merge(store, store.objects.files())
         delete_covered(store)
     if not grace:
-        freed += _delete_dead(store)
+        freed += delete_dead(store, _PURPOSE, _needed)
     return _report(store, before, freed, grace, plan, done)
 
 
@@ -282,7 +283,9 @@ def _rewrite(store: Store, plan: _Plan, grace: int, progress: Progress) -> _Done
         done.reformed = len(reformed)
         read, total = 0, sum(map(len, plan.copied.values()))
         for name, entries in plan.in_order():
-            if not _copy(store, name, [entry for entry in entries if entry.address not in reformed], writer):
+            if not copy_objects(
+                store, name, [entry for entry in entries if entry.address not in reformed], writer
+            ):
                 done.damaged.add(name)
             read += len(entries)
             progress("objects", read, total)
@@ -298,7 +301,8 @@ def _rewrite(store: Store, plan: _Plan, grace: int, progress: Progress) -> _Done
         store.objects.remember(key, table)
     leaving = plan.leaving - done.damaged
     store.objects.refresh()
-    leaving -= needed_packs(store.objects.tables(), _present(store), leaving)
+    packs = Packs.of(store)
+    leaving -= needed_packs(Catalogue(store.objects.tables()), packs.staying, leaving, packs.waiting)
     done.condemned = leaving | plan.orphans
     if done.condemned:
         keys = [pack_key(name) for name in done.condemned]
@@ -307,7 +311,7 @@ def _rewrite(store: Store, plan: _Plan, grace: int, progress: Progress) -> _Done
     return done
 
 
-def _copy(store: Store, name: str, entries: Collection[Entry], writer: PackWriter) -> bool:
+def copy_objects(store: Store, name: str, entries: Collection[Entry], writer: PackWriter) -> bool:
     """Copy objects of a pack as they are; False where one of them is damaged."""
     try:
         data = memoryview(store.storage.get(pack_key(name)))
@@ -323,53 +327,15 @@ def _copy(store: Store, name: str, entries: Collection[Entry], writer: PackWrite
     return whole
 
 
-def _present(store: Store) -> frozenset[str]:
-    """The packs that are there and stay, as far as anybody knows."""
-    lists = Lists(store.storage)
-    present = frozenset(name for key in store.storage.keys("packs/") if (name := pack_of(key)))
-    lists.refresh()
-    return present - lists.condemned_packs - lists.dead_packs
-
-
-# -- deleting --------------------------------------------------------------------------------------
-
-
-def _delete_dead(store: Store) -> int:
-    """Delete what was condemned and is not needed after all, where the grace is over; how many bytes."""
-
-    def needed(keys: frozenset[str]) -> set[str]:
-        store.objects.refresh()
-        dying = {name for key in keys if (name := pack_of(key))}
-        # What other lists condemn counts as absent, so that two lists never rely on each other.
-        present = _present(store) | (dying - store.objects.dead_packs)
-        return {pack_key(name) for name in needed_packs(store.objects.tables(), present, dying)}
-
-    freed = 0
-    for sentence in judge(store.storage, _PURPOSE, needed, time=timestamp()):
-        store.objects.refresh()
-        naming = {
-            key: table
-            for key, table in store.objects.files().items()
-            if not store.objects.dead_packs.isdisjoint(table.packs)
-        }
-        if naming:
-            merge(store, naming)
-            delete_covered(store)
-        for key in sentence.keys:
-            try:
-                freed += store.storage.size(key)
-            except KeyAbsent:
-                continue
-            store.storage.delete(key)
-        forget(store.storage, sentence, lambda keys: _named(store, keys))
-    return freed
-
-
-def _named(store: Store, keys: frozenset[str]) -> bool:
-    """Whether an index file names one of some packs."""
+def _needed(store: Store, keys: frozenset[str]) -> set[str]:
+    """Those of some packs without which not every object that an index file names would be there."""
     store.objects.refresh()
-    packs = {name for key in keys if (name := pack_of(key))}
-    return any(not packs.isdisjoint(table.packs) for table in store.objects.files().values())
+    packs = Packs.of(store)
+    dying = {name for key in keys if (name := pack_of(key))}
+    needed = needed_packs(
+        Catalogue(store.objects.tables()), packs.staying | (dying & packs.there), dying, packs.waiting
+    )
+    return {pack_key(name) for name in needed}
 
 
 def _report(

@@ -1,44 +1,57 @@
 """Which packs can go: those without which every object is still there, whole, with all that it stands on.
 
-Nothing is said here of what is reachable. Objects have copies in several packs, of several forms, and an
-extension or a patch needs its bases in a form that fits; so what one pack holds may be needed for what another does.
+Objects have copies in several packs, of several forms, and an extension or a patch needs its bases in a form that
+fits; so what one pack holds may be needed for what another does. Objects that are garbage may go with their
+packs, but what stays is whole, garbage or not: who finds an object in the index may rely on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 
 from fsvc.engine.catalogue import Catalogue, Flags, Positions
 from fsvc.format import index
 from fsvc.format.extension import fits
-from fsvc.format.index import Entry, ObjectTable
+from fsvc.format.index import Entry
 
 __all__ = ["needed_packs"]
 
 
 def needed_packs(
-    tables: Sequence[ObjectTable], present: Collection[str], dying: Collection[str]
+    catalogue: Catalogue,
+    present: Collection[str],
+    dying: Collection[str],
+    waiting: Collection[str] = (),
+    garbage: Flags | None = None,
 ) -> frozenset[str]:
-    """Those of the packs ``dying`` that have to stay, for the objects that the tables name.
+    """Those of the packs ``dying`` that have to stay, for the objects of a catalogue.
 
-    Only packs in ``present`` count as being there. Raises Corruption where a table is damaged.
+    Only packs in ``present`` count as being there. Packs in ``waiting`` are on other lists: nothing may rely on
+    them, but they may yet stay, and what their objects stand on has to be there then. ``garbage`` are the objects
+    that may be lost. Raises Corruption where a table is damaged.
     """
-    catalogue = Catalogue(tables)
     by_pack = catalogue.by_pack()
     empty = np.empty(0, np.int64)
     leaving = np.concatenate([empty, *(by_pack[name] for name in by_pack if name in dying)])
+    if garbage is not None:
+        leaving = leaving[~garbage[leaving]]
+    perhaps = np.zeros(len(catalogue), np.bool_)
+    perhaps_packs = by_pack.keys() & (set(waiting) - set(dying))
+    for name in perhaps_packs:
+        perhaps[by_pack[name]] = True
     stack = _Stack(catalogue)
     kept: set[str] = set()
     while True:
         usable = np.ones(len(catalogue), np.bool_)
         for name, numbers in by_pack.items():
-            if name not in present or (name in dying and name not in kept):
+            if name in perhaps_packs or name not in present or (name in dying and name not in kept):
                 usable[numbers] = False
-        whole = stack.whole(usable)
+        found = stack.whole(usable, usable | perhaps)
+        whole = found & usable
         wanted = _without_copy(catalogue, leaving[~whole[leaving]], whole)
-        wanted |= stack.bases(np.flatnonzero(usable & ~whole))
+        wanted |= stack.bases(np.flatnonzero((usable | perhaps) & ~found))
         more = {
             catalogue.entry(number).pack
             for _, numbers in (catalogue.find(b"".join(wanted)) if wanted else ())
@@ -54,13 +67,13 @@ def _without_copy(catalogue: Catalogue, numbers: Positions, whole: Flags) -> set
     """The addresses of those of some objects of which there is no whole copy."""
     if not len(numbers):
         return set()
-    addresses = [catalogue.entry(number).address for number in numbers.tolist()]
+    addresses = catalogue.addresses(numbers)
     digests = catalogue.digests(numbers)
     covered = np.zeros(len(numbers), np.bool_)
-    for places, found in catalogue.find(b"".join(addresses)):
+    for places, found in catalogue.find(addresses):
         same = (catalogue.digests(found) == digests[places]).all(axis=1)
         covered[places[same & whole[found]]] = True
-    return {addresses[i] for i in np.flatnonzero(~covered)}
+    return {addresses[16 * i : 16 * i + 16] for i in np.flatnonzero(~covered).tolist()}
 
 
 class _Stack:
@@ -81,9 +94,9 @@ class _Stack:
                 entry = self._entries.get(number) or catalogue.entry(number)
                 self._copies[wanted[place]].append((number, entry))
 
-    def whole(self, usable: Flags) -> Flags:
-        """Which objects are there with all that they stand on, if only the usable ones are there."""
-        found = usable.copy()
+    def whole(self, usable: Flags, asked: Flags) -> Flags:
+        """Which of the objects asked about are whole, with all that they stand on, among the usable ones."""
+        found = asked.copy()
         for number in self._above:
             if found[number]:
                 entry = self._entries[number]

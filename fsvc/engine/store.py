@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from fsvc.engine.condemned import rely
 from fsvc.engine.refs import Refs
-from fsvc.errors import Conflict, Corruption, KeyAbsent, KeyExists, NotFound, UnknownFormat
+from fsvc.errors import Conflict, Corruption, KeyAbsent, KeyExists, NotFound, StorageError, UnknownFormat
 from fsvc.format import commit as commits
 from fsvc.format import strictjson
 from fsvc.format.commit import CommitRecord
@@ -22,15 +25,28 @@ if TYPE_CHECKING:
     from fsvc.engine.objects import Objects
     from fsvc.format.manifest import Manifest, StoredManifest
 
-__all__ = ["PATCHES", "REPOSITORY_KEY", "RepositoryInfo", "Store", "commit_key", "create", "manifest_key"]
+__all__ = [
+    "PATCHES",
+    "REPOSITORY_KEY",
+    "RepositoryInfo",
+    "Store",
+    "commit_key",
+    "commit_of",
+    "create",
+    "manifest_key",
+    "manifest_of",
+]
 
 REPOSITORY_KEY = "repository.json"
 FORMAT = 1
 PATCHES = "patches"
 """The feature of a repository in which objects may be patches, and tables of objects compressed."""
 _KNOWN_FEATURES = frozenset((PATCHES,))
+_COMMIT_KEY = re.compile(r"commits/[0-9a-f]{64}\.json")
+_MANIFEST_KEY = re.compile(r"manifests/([0-9a-f]{64})(?:/[0-9a-f]{32})?\.man")
 _CACHED_MANIFESTS = 16
 _CACHED_COMMITS = 4096
+_NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 def commit_key(commit: str) -> str:
@@ -38,9 +54,20 @@ def commit_key(commit: str) -> str:
     return f"commits/{commit}.json"
 
 
-def manifest_key(snapshot: str) -> str:
-    """Where a stored manifest lies in the store."""
-    return f"manifests/{snapshot}.man"
+def manifest_key(snapshot: str, copy: str = "") -> str:
+    """Where a stored manifest lies in the store, or another copy of it, under a random name."""
+    return f"manifests/{snapshot}/{copy}.man" if copy else f"manifests/{snapshot}.man"
+
+
+def commit_of(key: str) -> str | None:
+    """The id of the commit that lies under a key; None for other files."""
+    return key[len("commits/") : -len(".json")] if _COMMIT_KEY.fullmatch(key) else None
+
+
+def manifest_of(key: str) -> str | None:
+    """The id of the snapshot whose manifest lies under a key; None for other files."""
+    match = _MANIFEST_KEY.fullmatch(key)
+    return None if match is None else match[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +181,18 @@ class Store:
             return False
         return True
 
+    def stand_on(self, commit: str, *, time: str) -> None:
+        """Make sure that a commit that is stored stays, so that a ref may come to stand on it.
+
+        Raises StorageError where it is gone, or about to go. ``time`` is now.
+        """
+        key = commit_key(commit)
+        if rely(self.storage, {key}, time=time) is not None or not self.has_commit(commit):
+            raise StorageError(
+                f"commit {commit} is gone: no ref kept it, and garbage was collected",
+                hint="commit its tables again",
+            )
+
     def commit_ids(self) -> list[str]:
         """The ids of all stored commits, reachable or not, sorted."""
         return sorted(
@@ -180,30 +219,62 @@ class Store:
 
     def stored_manifest(self, snapshot: str) -> StoredManifest:
         """A manifest's file, taken apart but not decompressed."""
+        return next(self._stored_manifests(snapshot))
+
+    def _stored_manifests(self, snapshot: str) -> Iterator[StoredManifest]:
+        """The files that hold a manifest, as long as they are asked for; mostly there is one.
+
+        Raises Corruption in the end: with the first damage, or since there is nothing.
+        """
         from fsvc.format import manifest as manifests
 
         what = f"manifest {snapshot}"
-        try:
-            return manifests.read_stored(self.storage.get(manifest_key(snapshot)), what=what)
-        except KeyAbsent:
-            raise Corruption(f"{what} is missing") from None
+        failure = Corruption(f"{what} is missing")
+        for key in self.manifest_keys(snapshot):
+            try:
+                yield manifests.read_stored(self.storage.get(key), what=what)
+            except KeyAbsent:
+                continue
+            except Corruption as error:
+                failure = error
+        raise failure
 
-    def _manifest_bytes(self, snapshot: str) -> tuple[bytes, int]:
+    def manifest_keys(self, snapshot: str) -> Iterator[str]:
+        """Where a manifest may lie: in its own place, and where it was written when that name was to be deleted."""
+        yield manifest_key(snapshot)
+        yield from sorted(key for key in self.storage.keys(f"manifests/{snapshot}/") if manifest_of(key))
+
+    def manifest_bytes(self, snapshot: str, *, known: Mapping[str, bytes] = _NOTHING) -> bytes:
+        """The canonical bytes of a manifest, proven. ``known`` holds those of others, by id."""
+        return self._manifest_bytes(snapshot, known)[0]
+
+    def _manifest_bytes(
+        self,
+        snapshot: str,
+        known: Mapping[str, bytes] = _NOTHING,
+        above: tuple[str, ...] = (),
+    ) -> tuple[bytes, int]:
         from fsvc.format import manifest as manifests
 
-        chain: list[tuple[str, StoredManifest]] = []
-        name = snapshot
-        while name:
-            if len(chain) > manifests.MAX_DEPTH or any(name == seen for seen, _ in chain):
-                raise Corruption(f"manifest {snapshot} stands on too long a chain of others")
-            stored = self.stored_manifest(name)
-            chain.append((name, stored))
-            name = stored.base
-        encoded: bytes | None = None
-        for name, stored in reversed(chain):
-            encoded = manifests.decompress(stored, encoded, name, what=f"manifest {name}")
-        assert encoded is not None
-        return encoded, chain[0][1].depth
+        if len(above) > manifests.MAX_DEPTH or snapshot in above:
+            raise Corruption(f"manifest {above[0]} stands on too long a chain of others")
+        failure: Corruption | None = None
+        files = self._stored_manifests(snapshot)
+        while True:
+            try:
+                stored = next(files)
+            except Corruption as error:
+                raise (failure or error) from None
+            try:
+                base = None
+                if stored.base:
+                    base = (
+                        known.get(stored.base)
+                        or self._manifest_bytes(stored.base, known, (*above, snapshot))[0]
+                    )
+                return manifests.decompress(stored, base, snapshot, what=f"manifest {snapshot}"), stored.depth
+            except Corruption as error:
+                failure = failure or error
 
     def manifest_file(self, manifest: Manifest, base: str | None) -> bytes:
         """The file to store a new manifest as, against the manifest of another snapshot if given."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.refs import KINDS, RefEntry
-from fsvc.engine.store import REPOSITORY_KEY, Store, commit_key, manifest_key
+from fsvc.engine.store import REPOSITORY_KEY, Store, commit_key
 from fsvc.engine.writing import default_threads
 from fsvc.errors import Corruption, FsvcError, InvalidUse, KeyAbsent
 from fsvc.format import commit as commits
@@ -163,6 +164,8 @@ class _Verification:
         self._reader = Patched(self)
         self._dead: frozenset[str] = frozenset()
         """Packs that were deleted for good, whatever index files say of them."""
+        self._dead_keys: frozenset[str] = frozenset()
+        """All files that were, those packs included."""
         self._packs: dict[str, int] = {}
         self._checked_packs: set[str] = set()
 
@@ -374,7 +377,8 @@ class _Verification:
                 except FsvcError as error:
                     tried[key] = error
             keys = self._index_keys()
-        self._dead = self._read_lists().dead_packs
+        lists = self._read_lists()
+        self._dead, self._dead_keys = lists.dead_packs, lists.dead_keys
         tables = []
         for key in keys:
             self._counts.index_files += 1
@@ -554,7 +558,7 @@ class _Verification:
                 self._seen_manifests.add(name)
                 self._counts.manifests += 1
             try:
-                stored = manifests.read_stored(self._storage.get(manifest_key(name)), what="it")
+                stored = self._stored_manifest(name)
             except FsvcError as error:
                 self._bad_manifest(name, error, affected)
                 return None
@@ -574,6 +578,15 @@ class _Verification:
                 self._manifests.popitem(last=False)
         assert base is not None
         return base[0]
+
+    def _stored_manifest(self, name: str) -> manifests.StoredManifest:
+        """The file of a manifest; where it is absent or dead, another copy of it, if there is one."""
+        keys = list(self._store.manifest_keys(name))
+        usable = [key for key in keys if key not in self._dead_keys] or keys
+        for key in usable[:-1]:
+            with suppress(KeyAbsent):
+                return manifests.read_stored(self._storage.get(key), what="it")
+        return manifests.read_stored(self._storage.get(usable[-1]), what="it")
 
     def _snapshot(self, manifest: Manifest, affected: int, pool: ThreadPoolExecutor) -> None:
         """Look up all objects of a snapshot; note those that are damaged, others', or nowhere."""
@@ -871,7 +884,7 @@ class _Verification:
             ("packs/", ".pack", self._checked_packs),
         ):
             number = sum(
-                key[len(prefix) : -len(suffix)] not in known
+                key[len(prefix) : -len(suffix)].partition("/")[0] not in known
                 for key in self._storage.keys(prefix)
                 if key.endswith(suffix)
             )

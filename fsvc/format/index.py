@@ -471,6 +471,29 @@ class ObjectTable:
         found[deep] = heap[starts[deep] + 3]
         return found
 
+    def edges(self) -> tuple[Positions, np.ndarray[Any, np.dtype[np.uint8]]]:
+        """What stands on what: positions in the table, and with each the address of one object below it.
+
+        The addresses are 16 bytes a row. Raises Corruption where metadata are damaged.
+        """
+        starts, ends = self._starts().astype(np.int64), self._meta_ends.astype(np.int64)
+        heap = np.frombuffer(self._heap, "u1")
+        if len(self) and ((starts > ends).any() or int(ends.max()) > len(heap)):
+            raise Corruption(f"{self.what} is damaged: metadata out of bounds")
+        long = np.flatnonzero(ends - starts > 5)
+        codec = heap[starts[long]]
+        extensions, patches = long[codec == EXTENSION], long[codec == PATCH]
+        positions, places = [extensions], [starts[extensions] + 4]
+        bases = heap[starts[patches] + 4].astype(np.int64) + heap[starts[patches] + 5]
+        for i in range(int(bases.max(initial=0))):
+            some = patches[bases > i]
+            positions.append(some)
+            places.append(starts[some] + _PATCH.size + i * ADDRESS_BYTES)
+        above, place = np.concatenate(positions), np.concatenate(places)
+        if (place + ADDRESS_BYTES > ends[above]).any():
+            raise Corruption(f"{self.what} is damaged: metadata out of bounds")
+        return above, heap[place[:, None] + np.arange(ADDRESS_BYTES)]
+
     def digests(self, positions: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The digests at some positions of the table, 32 bytes a row."""
         found: np.ndarray[Any, np.dtype[np.uint8]] = self._digests[positions]

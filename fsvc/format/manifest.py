@@ -28,7 +28,16 @@ from fsvc.format.categories import dictionary_types
 from fsvc.format.cutting import CutParameters
 from fsvc.format.stored import stored_field
 
-__all__ = ["MAX_DEPTH", "Manifest", "StoredManifest", "compress", "decompress", "parse", "read_stored"]
+__all__ = [
+    "MAX_DEPTH",
+    "Manifest",
+    "StoredManifest",
+    "addresses_in",
+    "compress",
+    "decompress",
+    "parse",
+    "read_stored",
+]
 
 FORMAT = 1
 _MAGIC = b"FSVCMAN1"
@@ -173,6 +182,22 @@ def parse(data: bytes, *, what: str) -> Manifest:
     if len(manifest.category_types) != categories:
         raise Corruption(f"{what} contradicts itself")
     return manifest
+
+
+def addresses_in(data: bytes, *, what: str) -> bytes:
+    """The addresses of all that canonical bytes name, categories included, 16 bytes each.
+
+    Nothing else is looked at: for many manifests at once. Raises Corruption.
+    """
+    if len(data) < _HEAD.size:
+        raise Corruption(f"{what} is truncated")
+    magic, header, columns, groups, categories = _HEAD.unpack_from(data)
+    count = columns * groups + categories
+    start = _HEAD.size + header + groups * 8
+    if magic != _MAGIC or len(data) != start + count * _IDENTITY:
+        raise Corruption(f"{what} is not a manifest of this format")
+    identities = np.frombuffer(data, np.uint8, count * _IDENTITY, start).reshape(count, _IDENTITY)
+    return np.ascontiguousarray(identities[:, :ADDRESS_BYTES]).tobytes()
 
 
 @dataclass(frozen=True, slots=True)

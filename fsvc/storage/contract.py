@@ -115,6 +115,12 @@ class Storage(Protocol):
         Raises KeyAbsent.
         """
 
+    def sweep(self, older: float, *, delete: bool) -> int:
+        """Give the bytes that killed writers left half written more than ``older`` seconds ago.
+
+        No key leads to them. With ``delete`` they are deleted.
+        """
+
     def delete(self, key: str) -> None:
         """Remove ``key``; it may be absent. A crash soon after may bring it back."""
 

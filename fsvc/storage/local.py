@@ -255,6 +255,29 @@ class LocalStorage:
         except OSError as error:
             raise self._failure("write", what, error) from error
 
+    def sweep(self, older: float, *, delete: bool) -> int:
+        """See :meth:`Storage.sweep`. These are files with temporary names."""
+        found = 0
+        folders = [""]
+        now = self._now()
+        while folders:
+            folder = folders.pop()
+            try:
+                with self._system.scan(self._base + folder) as entries:
+                    for entry in entries:
+                        if entry.name.startswith(TEMPORARY_PREFIX) and entry.is_file(follow_symlinks=False):
+                            status = entry.stat(follow_symlinks=False)
+                            if now - status.st_mtime >= older:
+                                found += status.st_size
+                                if delete:
+                                    self._system.unlink(entry.path)
+                        elif is_component(entry.name) and entry.is_dir(follow_symlinks=False):
+                            folders.append(f"{folder}{entry.name}/")
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise self._failure("sweep", folder or "everything", error) from error
+        return found
+
     def delete(self, key: str) -> None:
         """See :meth:`Storage.delete`."""
         check_key(key)

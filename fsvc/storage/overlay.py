@@ -89,6 +89,10 @@ class OverlayStorage:
         except KeyAbsent:
             return self._below.age(key)
 
+    def sweep(self, older: float, *, delete: bool) -> int:
+        """See :meth:`Storage.sweep`."""
+        return self._above.sweep(older, delete=delete)
+
     def delete(self, key: str) -> None:
         """See :meth:`Storage.delete`. Raises InvalidUse for what lies below."""
         if self._is_below(key):
