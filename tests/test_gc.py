@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
@@ -29,6 +30,11 @@ from fsvc.repository import Repository
 from fsvc.storage.contract import Storage
 from fsvc.storage.local import LocalStorage
 from fsvc.storage.memory import MemoryStorage
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from fsvc.snapshot import Commit
 
 Count = Callable[[str, int], None]
 
@@ -338,6 +344,83 @@ def test_a_branch_does_not_come_to_stand_on_what_is_gone() -> None:
             repository.branch("rescue", commit)
     with pytest.raises(StorageError, match="is gone"):
         reader.store.stand_on(commit, time=TIME)
+    here.assert_whole()
+
+
+def test_a_collection_between_finding_a_commit_and_moving_a_branch_to_it_is_noticed() -> None:
+    here = Setting()
+    commit = lost(here.storage, features(3_000), "u")
+    here.pass_time()
+    here.gc()
+    reader = opened(here.storage)
+    resolve = reader.resolve
+
+    def slow(*arguments: str) -> Commit:
+        found = resolve(*arguments)
+        here.pass_time()
+        here.gc()
+        return found
+
+    reader.resolve = slow  # type: ignore[method-assign, assignment]
+    with pytest.raises(StorageError, match="is gone"):
+        reader.branch("rescue", commit)
+    assert "rescue" not in opened(here.storage).branches()
+    here.assert_whole()
+
+
+class Slow(MemoryStorage):
+    """Does something else before a batch is written."""
+
+    then: Callable[[], object] | None = None
+
+    def put_batch(self, items: Mapping[str, Buffer]) -> None:
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        super().put_batch(items)
+
+
+def test_a_manifest_that_dies_before_a_commit_is_written_is_noticed() -> None:
+    clock = Clock()
+    storage = Slow(clock=clock)
+    repository = new(storage)
+    table = features(500)
+    repository.commit({"u": table}, message="without a key, so with another manifest", threads=1)
+    lost(storage, table, "v")
+    draft = opened(storage).draft({"w": table}, key="id", branch="main", threads=1)
+    clock.now += LATER
+    repository.gc(delete=True)
+    assert {key.partition("/")[0] for key in _lists(storage).condemned_keys} == {"commits", "manifests"}
+
+    def collect() -> None:
+        clock.now += LATER
+        opened(storage).gc(delete=True)
+
+    storage.then = collect
+    with pytest.raises(StorageError, match="is gone"):
+        draft.publish(message="m", author="ann")
+    made = opened(storage).commit({"w": table}, key="id", message="again", threads=1).id
+    opened(storage).gc(delete=True)
+    assert opened(storage).snapshot(f"w@{made}").to_arrow().equals(table)
+    assert_whole(opened(storage))
+
+
+def test_what_stays_though_no_ref_reaches_it_keeps_what_it_stands_on() -> None:
+    here = Setting()
+    table = features(3_000)
+    lost(here.storage, table, "u")
+    draft = opened(here.storage).draft({"u": table}, key="id", branch="main", threads=1)
+    here.pass_time(GRACE_SECONDS + 1)
+    here.gc()
+    here.pass_time(0.1 * GC_GRACE_SECONDS)
+    commit = lose(draft)  # uses manifest and pack of the first one again
+    here.pass_time()
+    here.gc()
+    opened(here.storage).branch("rescue", commit)
+    for _ in range(2):
+        here.pass_time()
+        here.gc()
+    assert opened(here.storage).snapshot("u@rescue").to_arrow().equals(table)
     here.assert_whole()
 
 
