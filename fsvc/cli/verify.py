@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fsvc.cli.context import Context, command
 from fsvc.cli.exits import EXIT_CORRUPTION
 from fsvc.cli.output import Output, counted, human_size
+from fsvc.errors import InvalidUse
 
 if TYPE_CHECKING:
+    from fsvc.engine.repair import Repaired
     from fsvc.engine.verify import Report
 
 __all__ = ["verify"]
@@ -22,30 +24,75 @@ __all__ = ["verify"]
     examples="""
         fsvc verify
         fsvc verify --deep
+        fsvc verify --repair --from /backup/features
+        fsvc verify --repair --from customers-november.parquet
     """,
 )
 @click.option(
     "--deep", is_flag=True, help="Decode every chunk too, prove its digest, recompute its statistics."
 )
-def verify(context: Context, deep: bool) -> int:
+@click.option("--repair", is_flag=True, help="Restore what is damaged or lost, as far as that is possible.")
+@click.option(
+    "--from",
+    "sources",
+    metavar="OTHER",
+    multiple=True,
+    help="With --repair: another repository, or a file with the same table. Repeatable.",
+)
+def verify(context: Context, deep: bool, repair: bool, sources: tuple[str, ...]) -> int:
     """Check that what is stored is whole and undamaged.
 
     Every ref, commit, manifest, index and pack is read, and every object's checksum computed. Ends with
     exit code 6 if anything is damaged or missing, and names each such thing and what it affects.
+
+    With --repair, what is damaged or lost is taken from OTHER where it proves to be the same, by its hash; index
+    files are made anew from packs. What is replaced is moved to quarantine/ in the repository, never deleted. The
+    exit code is 6 if anything stays damaged or lost.
     """
+    if sources and not repair:
+        raise InvalidUse("--from is where --repair takes things from", hint="add --repair")
     repository = context.repository()
+    if repair:
+        with context.progress("repairing") as progress:
+            repaired = repository.repair(*sources, deep=deep, progress=progress)
+        context.output.show(
+            {
+                "restored": list(repaired.restored),
+                "quarantined": list(repaired.quarantined),
+                "whole": list(repaired.whole),
+                "broken": list(repaired.broken),
+                **_document(repaired.report),
+            },
+            lambda out: _print_repaired(out, repaired),
+        )
+        return 0 if repaired.ok else EXIT_CORRUPTION
     with context.progress("verifying") as progress:
         report = repository.verify(deep=deep, progress=progress)
-    context.output.show(
-        {
-            "ok": report.ok,
-            "deep": report.deep,
-            "damages": [{**asdict(damage), "affects": list(damage.affects)} for damage in report.damages],
-            "counts": asdict(report.counts),
-        },
-        lambda out: _print(out, report),
-    )
+    context.output.show(_document(report), lambda out: _print(out, report))
     return 0 if report.ok else EXIT_CORRUPTION
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "deep": report.deep,
+        "damages": [{**asdict(damage), "affects": list(damage.affects)} for damage in report.damages],
+        "counts": asdict(report.counts),
+    }
+
+
+def _print_repaired(out: Output, repaired: Repaired) -> None:
+    for thing in repaired.restored:
+        out.line(out.styled(f"restored {thing}", fg="green"))
+    for key in repaired.quarantined:
+        out.note("moved to ", key)
+    _print(out, repaired.report)
+    if repaired.broken:
+        for snapshot in repaired.broken:
+            out.line("not whole: ", snapshot)
+        out.line(f"{counted(len(repaired.whole), 'snapshot')} whole, {len(repaired.broken)} not")
+    else:
+        out.line(f"all {counted(len(repaired.whole), 'snapshot')} whole")
 
 
 def _print(out: Output, report: Report) -> None:
