@@ -9,6 +9,7 @@ import click
 
 from fsvc.cli.context import Context, command
 from fsvc.cli.exits import EXIT_CORRUPTION
+from fsvc.cli.mlflow_access import talking_to_mlflow, tracking_uri_option
 from fsvc.cli.output import Output, counted, human_size
 from fsvc.errors import InvalidUse
 
@@ -25,9 +26,11 @@ __all__ = ["verify"]
         fsvc verify
         fsvc verify --deep
         fsvc verify --repair --from /backup/features
+        fsvc verify models:/customer_churn_predictor@champion
         fsvc verify --repair --from customers-november.parquet
     """,
 )
+@click.argument("model", metavar="[MODEL_URI]", required=False)
 @click.option(
     "--deep", is_flag=True, help="Decode every chunk too, prove its digest, recompute its statistics."
 )
@@ -39,11 +42,22 @@ __all__ = ["verify"]
     multiple=True,
     help="With --repair: another repository, or a file with the same table. Repeatable.",
 )
-def verify(context: Context, deep: bool, repair: bool, sources: tuple[str, ...]) -> int:
+@tracking_uri_option
+def verify(
+    context: Context,
+    model: str | None,
+    deep: bool,
+    repair: bool,
+    sources: tuple[str, ...],
+    tracking_uri: str | None,
+) -> int:
     """Check that what is stored is whole and undamaged.
 
     Every ref, commit, manifest, index and pack is read, and every object's checksum computed. Ends with
     exit code 6 if anything is damaged or missing, and names each such thing and what it affects.
+
+    With a MODEL_URI, only what this model stands on is verified, always deeply: its metadata and pins against the
+    commit, and the commit down to every bit.
 
     With --repair, what is damaged or lost is taken from OTHER where it proves to be the same, by its hash; index
     files are made anew from packs. What is replaced is moved to quarantine/ in the repository, never deleted. The
@@ -51,6 +65,10 @@ def verify(context: Context, deep: bool, repair: bool, sources: tuple[str, ...])
     """
     if sources and not repair:
         raise InvalidUse("--from is where --repair takes things from", hint="add --repair")
+    if model is not None:
+        if repair:
+            raise InvalidUse("--repair is for a whole repository", hint="leave out the model")
+        return _verify_model(context, model, tracking_uri)
     repository = context.repository()
     if repair:
         with context.progress("repairing") as progress:
@@ -70,6 +88,27 @@ def verify(context: Context, deep: bool, repair: bool, sources: tuple[str, ...])
         report = repository.verify(deep=deep, progress=progress)
     context.output.show(_document(report), lambda out: _print(out, report))
     return 0 if report.ok else EXIT_CORRUPTION
+
+
+def _verify_model(context: Context, model: str, tracking_uri: str | None) -> int:
+    with talking_to_mlflow(context, tracking_uri) as models, context.progress("verifying") as progress:
+        reports = models.verify(model, repository=context.repository_location, progress=progress)
+    ok = all(report.ok for report in reports.values())
+
+    def people(out: Output) -> None:
+        for role, report in reports.items():
+            out.line(out.styled(f"{role}:", bold=True))
+            _print(out, report)
+
+    context.output.show(
+        {
+            "model": model,
+            "ok": ok,
+            "roles": {role: _document(report) for role, report in reports.items()},
+        },
+        people,
+    )
+    return 0 if ok else EXIT_CORRUPTION
 
 
 def _document(report: Report) -> dict[str, Any]:
