@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fsvc.engine.explaining import Explanation
     from fsvc.engine.pins import Pin
     from fsvc.engine.repack import Repacked
+    from fsvc.engine.repair import Repaired
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
@@ -1035,6 +1036,48 @@ class Repository:
         from fsvc.engine.verify import verify
 
         return verify(self._store, deep=deep, progress=progress)
+
+    def repair(
+        self, *sources: Repository | str | Path, deep: bool = False, progress: Progress = silent
+    ) -> Repaired:
+        """Restore what is damaged or lost, and say what stays so and which snapshots are whole.
+
+        ``sources`` are other repositories, or files with the same content as one that was committed, in the
+        same order of rows. Whatever proves to be what is wanted is taken from them; without any, the index is
+        made anew from packs. What is replaced is moved to ``quarantine/`` and never deleted. ``deep`` looks for
+        damage as a deep :meth:`verify` does.
+
+        Damaged entries of refs stay: nothing proves what they said. Raises NotFound and UnreadableInput for
+        sources that cannot be read.
+        """
+        from fsvc.engine.repair import repair
+
+        donors = [self._donor(source) for source in sources]
+        return repair(self._store, [donor.store for donor in donors], deep=deep, progress=progress)
+
+    def _donor(self, source: Repository | str | Path) -> Repository:
+        """A repository that is given, or one that holds the table of a file with each key that is known here."""
+        from fsvc.errors import KeyViolation
+        from fsvc.sources import open_source
+
+        if isinstance(source, Repository):
+            return source
+        if any(os.path.exists(os.path.join(source, name)) for name in (REPOSITORY_KEY, locate.WORKSPACE)):
+            return open_repository(source)
+        folder = tempfile.mkdtemp(prefix="fsvc-repair-")
+        storage = LocalStorage(folder)
+        create(storage, time=timestamp())
+        donor = Repository(Store(storage), author=self.author)
+        weakref.finalize(donor.store, shutil.rmtree, folder, ignore_errors=True)
+        with open_source(source) as opened:
+            columns = set(opened.schema.names)
+        for number, key in enumerate(sorted(history.keys(self._store))):
+            if columns.issuperset(key):
+                try:
+                    donor.commit({f"table{number}": source}, key=key, message="for repair")
+                except KeyViolation:
+                    continue  # it is the key of another feature set
+        return donor
 
     def repack(
         self, *, grace: float | None = None, dry_run: bool = False, progress: Progress = silent

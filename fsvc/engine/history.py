@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from fsvc.engine.refs import RefEntry
+from fsvc.engine.refs import KINDS, RefEntry
 from fsvc.engine.store import Store
-from fsvc.errors import Corruption, InvalidRevision, NotFound
+from fsvc.errors import Corruption, FsvcError, InvalidRevision, NotFound
 from fsvc.format import names
 from fsvc.format.commit import CommitRecord, is_id
 from fsvc.format.revision import Revision
@@ -21,6 +21,7 @@ __all__ = [
     "first_parents",
     "head",
     "is_ancestor",
+    "keys",
     "merge_bases",
     "origin",
     "resolve",
@@ -306,3 +307,28 @@ def merge_bases(store: Store, one: str, other: str) -> list[str]:
     records = dict(ancestors(store, [one]))
     common = {commit for commit, _ in ancestors(store, [other]) if commit in records}
     return sorted(common - {parent for commit in common for parent in records[commit].parents})
+
+
+def keys(store: Store) -> set[tuple[str, ...]]:
+    """The keys of all snapshots that refs lead to, and none at all; what is damaged is passed over."""
+    found: set[tuple[str, ...]] = {()}
+    stack = [entry.commit for kind in KINDS for entry in store.refs.heads(kind).values()]
+    seen: set[str] = set()
+    snapshots: set[str] = set()
+    while stack:
+        commit = stack.pop()
+        if commit is None or commit in seen:
+            continue
+        seen.add(commit)
+        try:
+            record = store.commit(commit)
+        except FsvcError:
+            continue
+        stack += record.parents
+        for snapshot in {value.snapshot for value in record.feature_sets.values()} - snapshots:
+            snapshots.add(snapshot)
+            try:
+                found.add(store.manifest(snapshot).key)
+            except FsvcError:
+                continue
+    return found

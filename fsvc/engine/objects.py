@@ -222,7 +222,7 @@ class Objects:
             pass
         # The pack may have been rewritten since the entry was looked up: then the same bytes lie elsewhere.
         self.refresh()
-        for copy in self._copies(entry.address):
+        for copy in self.copies(entry.address):
             if copy.pack != entry.pack and (copy.meta, copy.checksum) == (entry.meta, entry.checksum):
                 try:
                     return self._storage.get_range(pack_key(copy.pack), copy.offset, copy.length)
@@ -254,7 +254,7 @@ class Objects:
         for again in (False, True):
             if again:
                 self.refresh()
-            copies = self._copies(extension.base.address)
+            copies = self.copies(extension.base.address)
             for copy in copies:
                 if fits(copy, leaves, extension):
                     return copy
@@ -270,7 +270,7 @@ class Objects:
         for again in (False, True):
             if again:
                 self.refresh()
-            copies = self._copies(address)
+            copies = self.copies(address)
             best = min(copies, key=lambda copy: index.depth_of(copy.meta), default=None)
             if best is not None and index.depth_of(best.meta) < index.depth_of(above.meta):
                 return best
@@ -285,7 +285,7 @@ class Objects:
             entry = self.standing(patch.bases[0], entry)
         return entry
 
-    def _copies(self, address: bytes) -> list[Entry]:
+    def copies(self, address: bytes) -> list[Entry]:
         """An address in all index files: writers that did not know of each other may both have stored it."""
         high, low = index.address_words(address)
         return [entry for _, table in self._parts_listed() for entry in table.copies(high, low)]

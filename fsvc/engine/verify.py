@@ -45,7 +45,7 @@ from fsvc.format.pages import ChunkPages
 from fsvc.format.statistics import wrong_statistics
 from fsvc.format.stored import stored_type
 
-__all__ = ["Counts", "Damage", "Report", "verify"]
+__all__ = ["Counts", "Damage", "Findings", "Report", "Wanted", "examine", "verify", "verify_snapshot"]
 
 _PIECE = 4 << 20
 """Packs are read in pieces of at most this many bytes."""
@@ -118,6 +118,54 @@ def verify(store: Store, deep: bool = False, progress: Progress = silent) -> Rep
     return _Verification(store, deep, progress).run()
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A chunk that snapshots name and of which there is no sound copy: what it holds is a column of ``rows`` values.
+
+    Categories do not say how many they are: ``rows`` is None.
+    """
+
+    identity: Identity
+    field: pa.Field
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a verification found, in the terms in which it can be repaired.
+
+    ``bad`` are the numbers in the ``catalogue`` of objects that are not what they should be, ``spare`` those of
+    objects that stand on such ones, but have sound copies. ``bad_packs`` and
+    ``bad_indexes`` are ids; ``unindexed`` are packs with objects that are needed and that no index file names.
+    ``whole`` and ``broken`` name all snapshots, as :attr:`Damage.affects` does.
+    """
+
+    report: Report
+    catalogue: Catalogue
+    bad: frozenset[int]
+    spare: frozenset[int]
+    bad_packs: frozenset[str]
+    bad_indexes: frozenset[str]
+    unindexed: frozenset[str]
+    wanted: tuple[Wanted, ...]
+    whole: tuple[str, ...]
+    broken: tuple[str, ...]
+
+
+def examine(store: Store, deep: bool = False, progress: Progress = silent) -> Findings:
+    """As :func:`verify`, for whoever repairs."""
+    return _Verification(store, deep, progress).findings()
+
+
+def verify_snapshot(store: Store, commit: str, name: str, progress: Progress = silent) -> Report:
+    """Verify one feature set of one commit deeply, and nothing that it does not stand on.
+
+    The commit, the manifest and those that it is stored against, and every object down to the last base: each is
+    read again, each chunk is decoded and proven, and its statistics and column metadata are computed anew.
+    """
+    return _Verification(store, True, progress).run_one(commit, name)
+
+
 @dataclass(slots=True)
 class _Found:
     """A damage in the making. ``snapshots`` has bit i set where the snapshot number i is affected."""
@@ -168,6 +216,48 @@ class _Verification:
         """All files that were, those packs included."""
         self._packs: dict[str, int] = {}
         self._checked_packs: set[str] = set()
+        self._unindexed: set[str] = set()
+        self._wanted: dict[Identity, Wanted] = {}
+
+    def findings(self) -> Findings:
+        """All of it, and what is there to be repaired."""
+        report = self.run()
+        affected = 0
+        for found in self._found:
+            affected |= found.snapshots
+        whole: list[str] = []
+        broken: list[str] = []
+        for number, snapshot in enumerate(self._snapshots):
+            (broken if affected >> number & 1 else whole).extend(self._named(snapshot))
+        return Findings(
+            report,
+            self._catalogue,
+            frozenset(self._bad_objects),
+            frozenset(filter(self._is_spare, (*self._extended, *self._patched))),
+            frozenset(self._bad_packs),
+            frozenset(found.damage.name for found in self._bad_indexes),
+            frozenset(self._unindexed),
+            tuple(wanted for wanted in self._wanted.values() if not self._has_sound_copy(wanted.identity)),
+            tuple(whole),
+            tuple(broken),
+        )
+
+    def _is_spare(self, number: int) -> bool:
+        if next(self._below(number), None) is None:
+            return False
+        entry = self._catalogue.entry(number)
+        return self._has_sound_copy(Identity(entry.address, entry.digest))
+
+    def _has_sound_copy(self, identity: Identity) -> bool:
+        for _, found in self._catalogue.find(identity.address):
+            number = int(found[0])
+            if (
+                number not in self._bad_objects
+                and self._catalogue.entry(number).digest == identity.digest
+                and next(self._below(number), None) is None
+            ):
+                return True
+        return False
 
     def run(self) -> Report:
         """All of it, in the order that the module's text gives."""
@@ -180,6 +270,68 @@ class _Verification:
         self._unreferenced()
         damages = {found.damage: None for found in map(self._finished, self._found)}
         return Report(tuple(damages), self._counts, self._deep)
+
+    def run_one(self, commit: str, name: str) -> Report:
+        """One feature set of one commit, with what it stands on."""
+        self._repository()
+        self._counts.commits += 1
+        try:
+            record = commits.parse(self._storage.get(commit_key(commit)), commit, what="it")
+            if name not in record.feature_sets:
+                raise Corruption(f"it has no feature set {name!r}")
+        except FsvcError as error:
+            self._failed("commit", commit, error).refs.append(f"{name}@{short(commit)}")
+        else:
+            snapshot = record.feature_sets[name].snapshot
+            self._snapshots[snapshot] = 0
+            self._labels[snapshot] = {(name, commit): None}
+            self._index()
+            self._packs = {
+                entry.key[len("packs/") : -len(".pack")]: entry.size
+                for entry in self._storage.list("packs/")
+                if entry.key.endswith(".pack")
+            }
+            self._objects_of(snapshot)
+            self._all_snapshots()
+            self._look_for_missing()
+        damages = {found.damage: None for found in map(self._finished, self._found)}
+        # Index files of others may be damaged: that is their affair.
+        kept = (damage for damage in damages if damage.affects or damage.kind == "repository")
+        return Report(tuple(kept), self._counts, self._deep)
+
+    def _objects_of(self, snapshot: str) -> None:
+        """Read every copy of every object that a snapshot stands on, and compute its checksum."""
+        encoded = self._encoded(snapshot, 1)
+        if encoded is None:
+            return
+        try:
+            manifest = manifests.parse(encoded, what="it")
+        except FsvcError:
+            return  # noted when it is read as one of the snapshots
+        level = manifest.addresses() + b"".join(identity.address for identity in manifest.categories)
+        seen: set[int] = set()
+        while level:
+            below: dict[bytes, None] = {}
+            for _, found in self._catalogue.find(level):
+                for number in found.tolist():
+                    if number in seen:
+                        continue
+                    seen.add(number)
+                    try:
+                        entry = self._catalogue.entry(number)
+                    except Corruption as error:
+                        self._bad_object(number, self._failed("index", self._index_of(number), error))
+                        continue
+                    if entry.pack not in self._packs:
+                        detail = f"there is no pack {entry.pack}"
+                        self._bad_object(number, self._note("object", entry.address.hex(), "missing", detail))
+                        continue
+                    try:
+                        if self._object(number, entry, self._packs[entry.pack], None):
+                            below |= dict.fromkeys(index.below(entry.meta))
+                    except FsvcError as error:  # the pack cannot be read
+                        self._bad_object(number, self._failed("object", entry.address.hex(), error))
+            level = b"".join(below)
 
     def _note(self, kind: str, name: str, problem: str, detail: str) -> _Found:
         found = _Found(Damage(kind, name, problem, detail))
@@ -594,7 +746,8 @@ class _Verification:
         extra = b"".join(identity.address + identity.digest for identity in manifest.categories)
         wanted = np.concatenate([chunks, np.frombuffer(extra, np.uint8).reshape(-1, chunks.shape[-1])])
         numbers = np.full(len(wanted), -1, np.int64)
-        for places, found in self._catalogue.find(np.ascontiguousarray(wanted[:, :ADDRESS_BYTES]).tobytes()):
+        copies = self._catalogue.find(np.ascontiguousarray(wanted[:, :ADDRESS_BYTES]).tobytes())
+        for places, found in copies:
             fresh = numbers[places] < 0
             numbers[places[fresh]] = found[fresh]
             self._catalogue.reached[found] = True
@@ -615,9 +768,11 @@ class _Verification:
         for place in np.flatnonzero(numbers < 0).tolist():
             self._affect(self._nowhere(wanted[place, :ADDRESS_BYTES].tobytes()), manifest, place, affected)
         if self._extended or self._patched:
-            for place, number in enumerate(numbers.tolist()):
-                for below in self._below(number):
-                    self._affect(below, manifest, place, affected)
+            # Of all copies: which one a reader takes depends on the order in which it lists index files.
+            for places, found in copies:
+                for place, number in zip(places.tolist(), found.tolist(), strict=True):
+                    for below in self._below(number):
+                        self._affect(below, manifest, place, affected)
         if self._deep:
             self._prove(manifest, numbers, affected, pool)
 
@@ -749,6 +904,19 @@ class _Verification:
                 found.damage, detail=f"{found.damage.detail}; {self._place(manifest, place)}"
             )
         found.snapshots |= affected
+        identity, kept, rows = self._content(manifest, place)
+        self._wanted.setdefault(identity, Wanted(identity, kept, rows))
+
+    @staticmethod
+    def _content(manifest: Manifest, place: int) -> tuple[Identity, pa.Field, int | None]:
+        """What the object at a place of a manifest's list holds: its identity, its column, and how many rows."""
+        groups = len(manifest.rows)
+        if place < len(manifest.schema) * groups:
+            column, group = divmod(place, groups)
+            return manifest.identity(column, group), manifest.stored_fields[column], manifest.rows[group]
+        at = place - len(manifest.schema) * groups
+        kind = list(manifest.category_types.values())[at]
+        return manifest.categories[at], pa.field("categories", stored_type(kind.value_type), False), None
 
     def _place(self, manifest: Manifest, place: int) -> str:
         """Where in its table the object at a place of a manifest's list stands."""
@@ -762,7 +930,6 @@ class _Verification:
 
     def _prove(self, manifest: Manifest, numbers: Positions, affected: int, pool: ThreadPoolExecutor) -> None:
         """Decode the chunks of a snapshot that no snapshot before it had."""
-        groups = len(manifest.rows)
         wanted: list[tuple[int, int, pa.Field, Identity, int | None]] = []
         for place, number in enumerate(numbers.tolist()):
             if number < 0 or self._catalogue.bad[number] or self._catalogue.proven[number]:
@@ -771,16 +938,8 @@ class _Verification:
             if stands and next(self._below(number), None) is not None:
                 continue
             self._catalogue.proven[number] = True
-            column, group = divmod(place, groups) if groups else (0, 0)
-            if place < len(manifest.schema) * groups:
-                kept = manifest.stored_fields[column]
-                wanted.append((place, number, kept, manifest.identity(column, group), manifest.rows[group]))
-            else:
-                at = place - len(manifest.schema) * groups
-                kept = pa.field(
-                    "categories", stored_type(list(manifest.category_types.values())[at].value_type), False
-                )
-                wanted.append((place, number, kept, manifest.categories[at], None))
+            identity, kept, rows = self._content(manifest, place)
+            wanted.append((place, number, kept, identity, rows))
         # A few at a time, so that memory holds a few chunks however wide the table is.
         step = default_threads() * 4
         for first in range(0, len(wanted), step):
@@ -825,6 +984,7 @@ class _Verification:
         lost = 0
         for name, objects in found.items():
             if objects:
+                self._unindexed.add(name)
                 note = self._note(
                     "index",
                     f"of pack {name}",

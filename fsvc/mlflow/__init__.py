@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fsvc.mlflow.drift import LoggedDrift, log_drift
     from fsvc.mlflow.logging import log_model, log_snapshot, metadata, register_model
     from fsvc.mlflow.models import TrainedModel, models_for
-    from fsvc.mlflow.restoring import ModelLineage, lineage, restore
+    from fsvc.mlflow.restoring import ModelLineage, lineage, restore, verify
     from fsvc.mlflow.scoring import Scores, score_batch
     from fsvc.mlflow.serving import Skew, compare_features, features_for
     from fsvc.mlflow.sync import Synced, sync_pins
@@ -45,6 +45,7 @@ __all__ = [
     "score_batch",
     "sync_pins",
     "track",
+    "verify",
 ]
 
 _HOMES = {
@@ -68,6 +69,7 @@ _HOMES = {
     "score_batch": "scoring",
     "sync_pins": "sync",
     "track": "tracking",
+    "verify": "restoring",
 }
 
 

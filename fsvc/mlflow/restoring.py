@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsvc.client import read_reference
 from fsvc.engine.pins import pin_name
+from fsvc.engine.progress import Progress, silent
 from fsvc.engine.store import Store
 from fsvc.errors import (
     Corruption,
@@ -25,6 +26,9 @@ from fsvc.mlflow.uris import ModelFile, model_file
 from fsvc.repository import Repository
 from fsvc.snapshot import Commit, Snapshot
 
+if TYPE_CHECKING:
+    from fsvc.engine.verify import Report
+
 __all__ = [
     "DataSource",
     "ModelLineage",
@@ -33,6 +37,7 @@ __all__ = [
     "lineage",
     "restore",
     "snapshot_of",
+    "verify",
 ]
 
 
@@ -166,6 +171,24 @@ def _of_role(
     home = find_repository(reference.repository, repository, what=what)
     _check_pin(home.store, reference, model, role)
     return _checked(home, reference, what)
+
+
+def verify(
+    uri: str | os.PathLike[str], *, repository: RepositoryLike | None = None, progress: Progress = silent
+) -> dict[str, Report]:
+    """Verify all that a model stands on, by role, down to the bits: ``fsvc verify --deep`` for its snapshots alone.
+
+    Metadata and pins are compared first, as :func:`restore` does, which raises what that raises. Then the commit,
+    the manifest and every object are read again, decoded and proven, statistics and column metadata included.
+    """
+    from fsvc.engine.verify import verify_snapshot
+
+    model = model_file(uri)
+    reports: dict[str, Report] = {}
+    for role, reference in data_of(model, repository).references.items():
+        found = _of_role(model, role, reference, repository)
+        reports[role] = verify_snapshot(found.store, found.commit.id, found.name, progress)
+    return reports
 
 
 def checked_reference(reference: Reference, repository: RepositoryLike | None = None) -> Snapshot:

@@ -127,8 +127,11 @@ def _expand(text: str) -> list[Path]:
     if not text:
         raise UnreadableInput("a path cannot be empty", hint="'.' is the current directory")
     _check_spelling(text)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-        raise UnreadableInput(f"{text} is not a path of this machine", hint="download it first")
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text)
+    if scheme:  # the rest of an address may hold a password or a token
+        raise UnreadableInput(
+            f"an address {scheme[0]}... is not a path of this machine", hint="download it first"
+        )
     path = Path(text)
     try:
         if path.is_dir():

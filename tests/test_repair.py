@@ -1,0 +1,283 @@
+"""Repair: every class of stored thing is damaged or lost, and comes back from a copy, or from the table itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fsvc.engine.objects import pack_key
+from fsvc.engine.store import Store, create
+from fsvc.errors import StorageError, UnreadableInput
+from fsvc.repository import Repository
+from fsvc.storage.memory import MemoryStorage
+
+CLASSES = ["commits/", "manifests/", "index/", "packs/"]
+
+
+def table(version: int) -> pa.Table:
+    """A keyed table of which each version changes a few cells, so that patches and extensions are stored."""
+    rows = 800 + 40 * version
+    value = np.random.default_rng(1).random(rows)
+    value[: version * 5] = version
+    return pa.table(
+        {
+            "id": np.arange(rows),
+            "value": value,
+            "kind": pa.array(["a", "b", "c", "d"] * (rows // 4)).dictionary_encode(),
+        }
+    )
+
+
+def fill(repository: Repository) -> None:
+    for version in range(4):
+        repository.commit({"customers": table(version)}, message=f"v{version}", key="id")
+    repository.commit({"rates": pa.table({"x": [1.5, None]})}, message="rates")
+    repository.tag("t", "main~1")
+
+
+def memory() -> MemoryStorage:
+    storage = MemoryStorage()
+    create(storage, time="2026-11-01T00:00:00.000000Z")
+    return storage
+
+
+def opened(storage: MemoryStorage) -> Repository:
+    return Repository(Store(storage), author="Test")
+
+
+def copy(storage: MemoryStorage) -> MemoryStorage:
+    other = MemoryStorage()
+    for entry in storage.list(""):
+        other.put_if_absent(entry.key, storage.get(entry.key))
+    return other
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "flipped": flipped,
+    "truncated": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "extended": lambda data: data + b"\0",
+    "lost": lambda data: None,
+}
+
+
+def damage(storage: MemoryStorage, prefix: str, how: str) -> dict[str, bytes]:
+    """Damage every file of a class; what they are now, by key."""
+    now = {}
+    for key in sorted(storage.keys(prefix)):
+        data = DAMAGES[how](storage.get(key))
+        storage.delete(key)
+        if data is not None:
+            storage.put_if_absent(key, data)
+            now[key] = data
+    return now
+
+
+@pytest.fixture(scope="module")
+def original() -> MemoryStorage:
+    storage = memory()
+    fill(opened(storage))
+    assert any(table.depths().any() for table in Store(storage).objects.tables()), "there are patches"
+    return storage
+
+
+def check_content(repository: Repository) -> None:
+    for version in range(4):
+        assert repository.snapshot(f"customers@v{version + 1}").to_arrow().equals(table(version))
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("prefix", CLASSES)
+def test_a_class_of_files_comes_back_from_a_copy(original: MemoryStorage, prefix: str, how: str) -> None:
+    storage = copy(original)
+    was = damage(storage, prefix, how)
+    assert not opened(storage).verify().ok
+    repaired = opened(storage).repair(opened(copy(original)), deep=True)
+    assert repaired.ok, repaired.report.damages
+    assert repaired.restored and not repaired.broken
+    assert opened(storage).verify(deep=True).ok
+    check_content(opened(storage))
+    kept = [storage.get(key) for key in storage.keys("quarantine/")]
+    assert sorted(kept) == sorted(was.values()), "what was replaced is kept, to the byte"
+    again = opened(storage).repair(opened(copy(original)))
+    assert again.ok and not again.restored and not again.quarantined
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_everything_comes_back_from_a_copy_at_once(original: MemoryStorage, how: str) -> None:
+    storage = copy(original)
+    for prefix in CLASSES:
+        damage(storage, prefix, how)
+    assert opened(storage).repair(opened(copy(original)), deep=True).ok
+    check_content(opened(storage))
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_objects_come_back_from_a_repository_that_stores_them_otherwise(
+    original: MemoryStorage, how: str
+) -> None:
+    storage, other = copy(original), memory()
+    for version in reversed(range(4)):  # another history: other packs, other patches, other commits
+        opened(other).commit({f"x{version}": table(version)}, message="m", key="id")
+    opened(other).commit({"x": pa.table({"x": [1.5, None]})}, message="m")
+    damage(storage, "packs/", how)
+    damage(storage, "manifests/", how)
+    repaired = opened(storage).repair(opened(other), deep=True)
+    assert repaired.ok, repaired.report.damages
+    check_content(opened(storage))
+    opened(storage).commit({"customers": table(5)}, message="and on", key="id")
+    assert opened(storage).snapshot("customers@v5").to_arrow().equals(table(5))
+    assert opened(storage).verify(deep=True).ok
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_index_files_are_made_anew_from_packs_alone(original: MemoryStorage, how: str) -> None:
+    storage = copy(original)
+    damage(storage, "index/", how)
+    repaired = opened(storage).repair()
+    assert repaired.ok, repaired.report.damages
+    check_content(opened(storage))
+
+
+def test_what_is_sound_in_a_damaged_pack_is_kept_and_what_is_lost_is_told(original: MemoryStorage) -> None:
+    storage = copy(original)
+    address = opened(storage).snapshot("customers@v4").manifest.addresses([1])[:16]
+    entry = opened(storage).store.objects.find(address)[0]
+    assert entry is not None
+    key = pack_key(entry.pack)
+    data = bytearray(storage.get(key))
+    data[entry.offset] ^= 1
+    storage.delete(key)
+    storage.put_if_absent(key, bytes(data))
+    repaired = opened(storage).repair()
+    assert not repaired.ok
+    assert [(d.kind, d.name, d.problem) for d in repaired.report.damages] == [
+        ("object", entry.address.hex(), "missing")
+    ]
+    assert any(label.startswith("customers@") and "(main" in label for label in repaired.broken)
+    assert any(label.startswith("rates@") for label in repaired.whole)
+    # The next attempt, with a source, goes on from there.
+    assert opened(storage).repair(opened(copy(original)), deep=True).ok
+    check_content(opened(storage))
+
+
+def test_another_table_gives_nothing(original: MemoryStorage, tmp_path: Path) -> None:
+    storage = copy(original)
+    damage(storage, "packs/", "lost")
+    pq.write_table(pa.table({"id": [1, 2], "value": [0.5, 1.0]}), tmp_path / "t.parquet")
+    repaired = opened(storage).repair(tmp_path / "t.parquet")
+    assert not repaired.ok and not repaired.restored
+
+
+def test_damaged_entries_of_refs_are_left_and_told(original: MemoryStorage) -> None:
+    storage = copy(original)
+    key = "refs/heads/main/0000000002.json"
+    data = flipped(storage.get(key))
+    storage.delete(key)
+    storage.put_if_absent(key, data)
+    repaired = opened(storage).repair(opened(copy(original)))
+    assert [damage.kind for damage in repaired.report.damages] == ["ref"]
+    assert storage.get(key) == data
+
+
+def test_a_source_that_is_damaged_too_is_not_believed(original: MemoryStorage) -> None:
+    storage, other = copy(original), copy(original)
+    for prefix in CLASSES:
+        damage(storage, prefix, "flipped")
+        damage(other, prefix, "flipped")
+    repaired = opened(storage).repair(opened(other), opened(copy(original)))
+    assert repaired.ok
+    check_content(opened(storage))
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Mortal(MemoryStorage):
+    """A store whose process is killed before the change number ``last``."""
+
+    def __init__(self, items: MemoryStorage, last: int) -> None:
+        super().__init__()
+        for entry in items.list(""):
+            super().put_if_absent(entry.key, items.get(entry.key))
+        self.left = last
+
+    def _live(self) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+    def put_if_absent(self, key, data):  # type: ignore[no-untyped-def]
+        self._live()
+        super().put_if_absent(key, data)
+
+    def put_batch(self, items):  # type: ignore[no-untyped-def]
+        for key in items:
+            self._live()
+            super().put_batch({key: items[key]})
+
+    def delete(self, key: str) -> None:
+        self._live()
+        super().delete(key)
+
+
+def test_a_repair_that_is_killed_anywhere_loses_nothing_and_is_done_again(original: MemoryStorage) -> None:
+    broken = copy(original)
+    for prefix in CLASSES:
+        key = min(broken.keys(prefix))
+        data = flipped(broken.get(key))
+        broken.delete(key)
+        broken.put_if_absent(key, data)
+    before = {broken.get(entry.key) for entry in broken.list("")}
+    other = memory()
+    for version in range(4):
+        opened(other).commit({"x": table(version)}, message="m", key="id")
+    for entry in original.list("commits/"):
+        other.put_if_absent(entry.key, original.get(entry.key))
+    points = 0
+    while True:
+        storage = Mortal(broken, points)
+        try:
+            opened(storage).repair(opened(other))
+        except Killed:
+            points += 1
+        else:
+            break
+        storage.left = -1
+        held = {storage.get(entry.key) for entry in storage.list("")}
+        assert before <= held, f"bytes are gone after {points} changes"
+        repaired = opened(storage).repair(opened(other), deep=True)
+        assert repaired.ok, (points, repaired.report.damages)
+        check_content(opened(storage))
+    assert points > 10
+
+
+def test_what_is_written_is_read_back_before_anything_is_put_aside(original: MemoryStorage) -> None:
+    class Lying(MemoryStorage):
+        def put_if_absent(self, key, data):  # type: ignore[no-untyped-def]
+            if key.startswith("commits/") and self.lies:
+                data = flipped(bytes(data) if isinstance(data, bytes) else b"".join(data))
+            super().put_if_absent(key, data)
+
+        lies = False
+
+    storage = Lying()
+    for entry in original.list(""):
+        storage.put_if_absent(entry.key, original.get(entry.key))
+    damage(storage, "commits/", "flipped")
+    storage.lies = True
+    with pytest.raises(StorageError, match="reads as something else"):
+        opened(storage).repair(opened(copy(original)))
+    with pytest.raises(UnreadableInput):
+        opened(storage).repair("s3://nowhere")
