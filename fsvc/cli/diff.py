@@ -162,7 +162,8 @@ def _side(context: Context, repository: Repository, text: str, name: str | None)
     if text.startswith(MODEL_SCHEMES):
         with talking_to_mlflow(context, None) as models:
             trained_on: Snapshot = models.restore(text, repository=repository)
-        return trained_on
+        # All columns are a choice too: what the other model did not use is a difference between the two.
+        return trained_on if trained_on.columns is not None else trained_on.select(trained_on.schema.names)
     if name is None:
         return find(repository, text)
     if "@" in text:
