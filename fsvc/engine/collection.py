@@ -38,7 +38,7 @@ from fsvc.engine.catalogue import Flags, Positions
 from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import Lists, condemn, pack_of
 from fsvc.engine.deletion import Packs, delete_dead
-from fsvc.engine.objects import PackWriter, index_key, pack_key
+from fsvc.engine.objects import PackWriter, pack_key
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reachability import Reach
 from fsvc.engine.repack import copy_objects
@@ -285,10 +285,7 @@ def _condemn(store: Store, plan: _Plan, grace: int, progress: Progress) -> tuple
         writer.reclaim()
         raise
     if written:
-        table = index.write_table(written, compress=compress)
-        key = index_key(index.table_id(table))
-        store.storage.put_batch({key: table})
-        store.objects.remember(key, table)
+        store.objects.publish(index.write_table(written, compress=compress))
     leaving = plan.leaving - damaged
     # Looked at anew: others may have come to stand on what was garbage when this began.
     keys = {*plan.files, *(pack_key(name) for name in leaving)}

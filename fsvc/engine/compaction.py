@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fsvc.engine.catalogue import Catalogue
-from fsvc.engine.objects import index_key, outside
+from fsvc.engine.objects import outside
 from fsvc.engine.store import PATCHES, Store
 from fsvc.errors import FsvcError
-from fsvc.format.index import ObjectTable, address_words, merge_tables, table_id
+from fsvc.format.index import ObjectTable, address_words, merge_tables
 
 __all__ = ["compact", "delete_covered", "merge"]
 
@@ -65,10 +65,7 @@ def merge(store: Store, files: Mapping[str, ObjectTable]) -> str:
     data = merge_tables(
         list(files.values()), without=objects.dead_packs, compress=PATCHES in store.info.features
     )
-    key = index_key(table_id(data))
-    store.storage.put_batch({key: data})
-    objects.remember(key, data)
-    return key
+    return objects.publish(data)
 
 
 def delete_covered(store: Store) -> int:

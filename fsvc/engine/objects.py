@@ -296,6 +296,13 @@ class Objects:
             self._files = {**self._files, key: _loaded(key, data)}
             self._divide()
 
+    def publish(self, data: bytes) -> str:
+        """Write an index file, durable on return, and know it. Gives its key."""
+        key = index_key(index.table_id(data))
+        self._storage.put_batch({key: data})
+        self.remember(key, data)
+        return key
+
     def forget(self, keys: Collection[str]) -> None:
         """Know nothing more of index files that this process has just deleted."""
         with self._lock:

@@ -20,7 +20,7 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import delete_covered, merge
 from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn, pack_of
 from fsvc.engine.deletion import Packs, delete_dead
-from fsvc.engine.objects import PACK_BYTES, PackWriter, index_key, pack_key
+from fsvc.engine.objects import PACK_BYTES, PackWriter, pack_key
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reforming import reform
 from fsvc.engine.standing import needed_packs
@@ -295,10 +295,7 @@ def _rewrite(store: Store, plan: _Plan, grace: int, progress: Progress) -> _Done
         raise
     done.rewritten = len(written)
     if written:
-        table = index.write_table(written, compress=compress)
-        key = index_key(index.table_id(table))
-        store.storage.put_batch({key: table})
-        store.objects.remember(key, table)
+        store.objects.publish(index.write_table(written, compress=compress))
     leaving = plan.leaving - done.damaged
     store.objects.refresh()
     packs = Packs.of(store)
