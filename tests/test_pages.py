@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import strategies
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from fsvc.format import index, pages
 from fsvc.format.canonical import identify
 from fsvc.format.pages import ChunkPages, Encoding
+from fsvc.format.statistics import wrong_statistics
 from fsvc.format.stored import from_stored, stored_field, to_stored
 
 ENCODINGS = list(Encoding)
@@ -90,3 +93,59 @@ def test_leaves_are_counted(kind: pa.DataType) -> None:
 
 def test_no_columns_are_no_chunks() -> None:
     assert pages.encode([], [], []) == []
+
+
+@pytest.mark.parametrize("width", range(1, 17))
+@pytest.mark.parametrize(
+    "kind", [pa.int8(), pa.uint16(), pa.int64(), pa.float32(), pa.timestamp("us"), pa.string()]
+)
+def test_dictionaries_of_every_width(width: int, kind: pa.DataType) -> None:
+    random = np.random.default_rng(width)
+    values = 1 << min(width, 7 if kind == pa.int8() else 16)
+    numbers = random.permutation(np.concatenate([np.arange(values), random.integers(0, values, 1001)]))
+    array = pa.array(numbers).cast(kind)
+    nulls = pa.array(random.random(len(array)) < 0.2)
+    field = pa.field("x", kind)
+    for chosen, nullable in (
+        (array, False),
+        (array, True),
+        (array.slice(3, 77), True),
+        (pa.concat_arrays([pa.nulls(9, kind), array, pa.nulls(5, kind)]), True),
+        (pa.chunked_array([array]).filter(nulls).combine_chunks(), True),
+        (pc.if_else(nulls, pa.scalar(None, kind), array), True),
+    ):
+        column = field.with_nullable(nullable)
+        (chunk,) = pages.encode([chosen], [column], [Encoding.DICTIONARY])
+        assert pages.remembered_encoding(chunk.leaves) is Encoding.DICTIONARY
+        assert wrong_statistics(chunk.leaves, chosen) is None
+        assert {5, 6} <= chunk.leaves[0].statistics().keys()
+        (found,) = through_pages([chosen], [column], [Encoding.DICTIONARY])
+        assert identify(found, column) == identify(chosen, column)
+
+
+def test_dictionaries_tell_every_bit_of_floats_apart() -> None:
+    bits = np.array([0, 1 << 63, 0x7FF8 << 48, (0x7FF8 << 48) + 5, 0xFFF8 << 48, 1], np.uint64)
+    array = pa.array(np.tile(bits.view(np.float64), 300))
+    field = pa.field("x", pa.float64())
+    (chunk,) = pages.encode([array], [field], [Encoding.DICTIONARY])
+    assert pages.remembered_encoding(chunk.leaves) is Encoding.DICTIONARY
+    assert chunk.leaves[0].statistics().keys() == {3}  # a range would prune rows that are NaN
+    (found,) = through_pages([array], [field], [Encoding.DICTIONARY])
+    assert found.view(pa.uint64()).to_pylist() == array.view(pa.uint64()).to_pylist()
+
+
+def test_a_dictionary_of_too_many_values_is_none() -> None:
+    array = pa.array(np.arange((1 << 16) + 1))
+    field = pa.field("x", array.type)
+    (chunk,) = pages.encode([array], [field], [Encoding.DICTIONARY])
+    assert pages.remembered_encoding(chunk.leaves) is Encoding.PLAIN
+    assert through_pages([array], [field], [Encoding.DICTIONARY])[0].equals(array)
+
+
+def test_numbers_behind_a_dictionary_take_less_in_ascending_order() -> None:
+    numbers = np.random.default_rng(2).integers(0, 12_000, 65_536) / 100
+    array = pa.array(numbers)
+    (chunk,) = pages.encode([array], [pa.field("x", array.type)], [Encoding.DICTIONARY])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": array}), sink, compression="zstd")
+    assert chunk.leaves[0].length < 0.92 * len(sink.getvalue())

@@ -53,6 +53,10 @@ def known_to_all() -> pa.Table:
             "zoned": pa.array(numbers * 1000, pa.timestamp("ms", "UTC"), mask=NULLS),
             "day": pa.array((numbers % 900).astype(np.int32), pa.date32()),
             "kind": pa.array(numbers % 4).cast(pa.string()).dictionary_encode(),
+            "share": pa.array(RANDOM.integers(0, 10_000, ROWS) / 10_000, mask=NULLS),
+            "amount": pa.array(RANDOM.integers(-30_000, 30_000, ROWS) / 100),
+            "rate": pa.array((RANDOM.integers(0, 3000, ROWS) / 8).astype(np.float32), mask=NULLS),
+            "city": pa.array(RANDOM.integers(0, 70_000, ROWS), pa.int32()),
             "nothing": pa.array([None] * ROWS, pa.float64()),
         }
     )

@@ -119,6 +119,7 @@ from fsvc.format.rowvalues import (
     is_binary_like,
     is_extension,
     is_list_like,
+    most_row_bytes,
     row_bytes,
     row_hashes,
     valid_rows,
@@ -283,6 +284,9 @@ def counted_bytes(columns: Sequence[pa.Array]) -> int | Counts:
     """
     counted: Counts | None = None
     for column in columns:
+        most = most_row_bytes(column)
+        if most is not None and most <= _estimated_bytes(column.type, ""):
+            continue
         size = row_bytes(column)
         if isinstance(size, int) or not len(size):
             continue

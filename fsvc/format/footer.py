@@ -140,9 +140,13 @@ def reserved_leaf(
     fields[_COMPRESSED] = (I64, length)
     if values is not None:
         fields[_VALUES], fields[_UNCOMPRESSED] = (I64, values), (I64, length)
-        statistics = _statistics(fields[_STATISTICS][1], not ranged)
-        fields[_STATISTICS] = (STRUCT, {**statistics, _NULLS: (I64, nulls)})
+        fields[_STATISTICS] = (STRUCT, statistics_of(leaf, nulls=nulls, ranged=ranged))
     return make_leaf(fields, leaf.dictionary_page, leaf.data_page)
+
+
+def statistics_of(leaf: LeafMeta, *, nulls: int, ranged: bool) -> thrift.Struct:
+    """The Statistics of a column with the range of this leaf, or with none unless ``ranged``, and so many nulls."""
+    return {**_statistics(leaf.statistics(), not ranged), _NULLS: (I64, nulls)}
 
 
 def joined_leaf(first: LeafMeta, second: LeafMeta, whole: LeafMeta) -> LeafMeta | None:

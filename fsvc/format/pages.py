@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsvc.errors import UnsupportedData
-from fsvc.format import footer
-from fsvc.format.footer import LeafMeta, RowGroup
+from fsvc.format import footer, thrift
+from fsvc.format.dictionarypages import code, dictionary_pages, has_dictionary
+from fsvc.format.footer import LeafMeta, RowGroup, statistics_of
 from fsvc.format.stored import list_parts
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "choose_levels",
     "decode",
     "encode",
+    "ends",
     "has_nan",
     "leaf_arrays",
     "leaf_count",
@@ -227,17 +229,38 @@ def encode(
     """Write columns of one row group, in stored form, as Parquet pages.
 
     ``levels`` are the columns' levels of compression, the fast one unless given. An encoding that
-    does not suit a chunk (wide deltas) is replaced by plain pages for that chunk.
+    does not suit a chunk (wide deltas, a dictionary of too many values) is replaced by plain pages for that chunk.
 
     Raises UnsupportedData where Parquet cannot hold the values.
     """
     if not arrays:
         return []
-    fitting = [
-        Encoding.PLAIN if encoding is Encoding.DELTA and not _delta_fits(array) else encoding
-        for array, encoding in zip(arrays, encodings, strict=True)
+    levels = levels or [LEVELS[0]] * len(fields)
+    chosen = [
+        i
+        for i, (field, encoding) in enumerate(zip(fields, encodings, strict=True))
+        if encoding is Encoding.DICTIONARY and has_dictionary(field.type)
     ]
-    return _chunks(_write(arrays, fields, fitting, levels or [LEVELS[0]] * len(fields)), fields)
+    coded = {i: one for i in chosen if (one := code(arrays[i])) is not None}
+    statistics = _statistics([one.values for one in coded.values()], [arrays[i].null_count for i in coded])
+    found: dict[int, ChunkPages] = {}
+    for (i, one), said in zip(coded.items(), statistics, strict=True):
+        leaf, data = dictionary_pages(
+            one, arrays[i], nullable=fields[i].nullable, statistics=said, level=levels[i]
+        )
+        found[i] = ChunkPages((leaf,), (data,))
+    rest = [i for i in range(len(arrays)) if i not in found]
+    fitting = [
+        Encoding.PLAIN
+        if i in chosen or (encodings[i] is Encoding.DELTA and not _delta_fits(arrays[i]))
+        else encodings[i]
+        for i in rest
+    ]
+    if rest:
+        others = [fields[i] for i in rest]
+        written = _write([arrays[i] for i in rest], others, fitting, [levels[i] for i in rest])
+        found |= zip(rest, _chunks(written, others), strict=True)
+    return [found[i] for i in range(len(arrays))]
 
 
 def plain(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> list[ChunkPages]:
@@ -246,6 +269,27 @@ def plain(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> list[ChunkP
     Raises UnsupportedData where Parquet cannot hold the values.
     """
     return _chunks(_write(arrays, fields, [Encoding.PLAIN] * len(fields), None), fields) if arrays else []
+
+
+def _statistics(values: Sequence[pa.Array], nulls: Sequence[int]) -> list[thrift.Struct]:
+    """The Parquet Statistics of flat chunks with these values and so many nulls: by writing their ranges alone.
+
+    There is no range where a chunk holds NaN.
+    """
+    if not values:
+        return []
+    fields = [pa.field("", array.type) for array in values]
+    written = _write([ends(array) for array in values], fields, [Encoding.PLAIN] * len(fields), None)
+    return [
+        statistics_of(leaf, nulls=count, ranged=not has_nan(array))
+        for (leaf, _), array, count in zip(written, values, nulls, strict=True)
+    ]
+
+
+def ends(array: pa.Array) -> pa.Array:
+    """The least and the greatest value of a flat array as an array; two nulls where there is none."""
+    found = pc.min_max(array)
+    return pa.concat_arrays([pa.repeat(found[end], 1) for end in ("min", "max")])
 
 
 def _chunks(leaves: Sequence[tuple[LeafMeta, memoryview]], fields: Sequence[pa.Field]) -> list[ChunkPages]:

@@ -34,7 +34,7 @@ def reserved_leaves(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> l
     """
     simple = [i for i, array in enumerate(arrays) if len(array) and _simple(array.type)]
     rest = [i for i in range(len(arrays)) if i not in set(simple)]
-    ends = [_ends(arrays[i]) for i in simple]
+    ends = [pages.ends(arrays[i]) for i in simple]
     written = pages.plain(ends, [fields[i].with_nullable(True) for i in simple])
     found: dict[int, tuple[LeafMeta, ...]] = {
         i: (
@@ -71,12 +71,6 @@ def _simple(t: pa.DataType) -> bool:
         or pa.types.is_temporal(t)
         or is_binary_like(t)
     )
-
-
-def _ends(array: pa.Array) -> pa.Array:
-    """The least and the greatest value as an array; two nulls where there is none."""
-    found = pc.min_max(array)
-    return pa.concat_arrays([pa.repeat(found[end], 1) for end in ("min", "max")])
 
 
 def _bound(array: pa.Array) -> int:

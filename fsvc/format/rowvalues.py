@@ -27,6 +27,7 @@ __all__ = [
     "is_binary_like",
     "is_extension",
     "is_list_like",
+    "most_row_bytes",
     "row_bytes",
     "row_hashes",
     "valid_rows",
@@ -381,6 +382,22 @@ def row_bytes(column: pa.Array) -> int | Counts:
     """
     constant = _constant_bytes(column.type)
     return _varying_bytes(column) if constant is None else constant
+
+
+def most_row_bytes(column: pa.Array) -> int | None:
+    """No value of a column has more row bytes than this: where it is quickly found, as for text; else None."""
+    if type_.is_dictionary(column.type):
+        return most_row_bytes(column.dictionary)
+    if (
+        is_extension(column.type)
+        or not is_binary_like(column.type)
+        or _is_view(column.type)
+        or not len(column)
+    ):
+        return None
+    large = type_.is_large_string(column.type) or type_.is_large_binary(column.type)
+    offsets = _fixed(column, "<i8" if large else "<i4", extra=1)
+    return int(np.diff(offsets).max()) + SLOT_BYTES
 
 
 def _constant_bytes(data_type: pa.DataType) -> int | None:
