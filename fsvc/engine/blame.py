@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from fsvc.engine import history
 from fsvc.engine.pairing import ColumnPair, pair_columns
+from fsvc.engine.patched import Patched
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
 from fsvc.engine.writing import default_threads
@@ -179,6 +180,8 @@ class Rows:
         self._fields = [manifest.schema.field(column) for column in manifest.key]
         self._wanted = _Wanted(self._fields, key)
         self._values = values
+        # Versions are patches that stand on each other; each is put together once.
+        self._patched = Patched(store.objects, remembered=2 * default_threads())
         self._memo: dict[Any, pa.Array] = {}
         self._found: dict[bytes, Counts] = {}
         self._entries: dict[bytes, Entry] = {}
@@ -205,7 +208,7 @@ class Rows:
         return {name: self._slice(name) for name in names if name is not None}
 
     def _slice(self, snapshot: str) -> _Slice:
-        reader = SnapshotReader(self._store.objects, self._store.manifest(snapshot))
+        reader = SnapshotReader(self._store.objects, self._store.manifest(snapshot), self._patched)
         schema = reader.manifest.schema
         columns = [schema.get_field_index(name) for name in self._key_names]
         if min(columns) < 0:
@@ -293,7 +296,7 @@ class Rows:
         return found
 
     def _read_ahead(self, wanted: Sequence[tuple[_Slice, int]]) -> None:
-        """Read cells by threads, after one look for where all of them lie."""
+        """Read cells by threads, after one look for where all of them lie; a column's last ones, the oldest, first."""
         wanted = [(rows, column) for rows, column in wanted if rows.token(column) not in self._memo]
         if not wanted:
             return
@@ -302,8 +305,17 @@ class Rows:
         for i, address in enumerate(addresses):
             if (entry := found[i]) is not None:
                 self._entries[address] = entry
+        columns: dict[str, list[tuple[_Slice, int]]] = {}
+        for rows, column in reversed(wanted):
+            name = rows.reader.manifest.schema.field(column).name
+            columns.setdefault(name, []).append((rows, column))
+
+        def read(cells: list[tuple[_Slice, int]]) -> None:
+            for rows, column in cells:
+                rows.cells(column)
+
         with ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-blame") as pool:
-            for done in [pool.submit(rows.cells, column) for rows, column in wanted]:
+            for done in [pool.submit(read, cells) for cells in columns.values()]:
                 done.result()
 
     def _against(self, new: str | None, old: str | None) -> _Against:
@@ -345,6 +357,7 @@ class Rows:
             part = Rows(*self._made_of)
             part._reach = reach
             part._memo, part._found, part._entries = self._memo, self._found, self._entries
+            part._patched = self._patched
             found = part._versions()
             if len(found) >= limit or len(part._commits) < reach:
                 return found[:limit]

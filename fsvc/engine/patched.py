@@ -61,24 +61,34 @@ def _schema(fields: tuple[pa.Field, ...]) -> FileSchema:
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """An object, how many rows it has, and, where it is a patch, its row map and what it stands on."""
+    """An object, how many rows it has, and, where it is a patch, its row map and what it stands on.
+
+    ``array`` are its values where they are known already; then nothing else is.
+    """
 
     entry: Entry
     rows: int
     patch: Patch | None = None
     row_map: RowMap | None = None
     bases: tuple[_Standing, ...] = ()
+    array: pa.Array | None = None
 
     def bottoms(self) -> list[_Standing]:
-        """The objects with pages that this one ends at; itself if it has pages."""
+        """The objects with pages, or with known values, that this one ends at; itself if it is one."""
         return [self] if self.patch is None else [each for base in self.bases for each in base.bottoms()]
 
 
 class Patched:
-    """Reads patched chunks. What comes out is checked, not proven. Safe for threads."""
+    """Reads patched chunks. What comes out is checked, not proven. Safe for threads.
 
-    def __init__(self, source: Source) -> None:
+    It remembers the last ``remembered`` patched chunks that it read: for those who read chunks that stand on each
+    other, the lower ones first.
+    """
+
+    def __init__(self, source: Source, remembered: int = 0) -> None:
         self._source = source
+        self._remembered = remembered
+        self._arrays: OrderedDict[tuple[bytes, pa.Field], pa.Array] = OrderedDict()
         self._maps: OrderedDict[bytes, RowMap] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -94,19 +104,26 @@ class Patched:
 
         Raises Corruption where one cannot be put together.
         """
-        standing = [self._standing(entry, rows) for entry in entries]
+        standing = [self._standing(entry, rows, field) for entry, field in zip(entries, fields, strict=True)]
         wanted: dict[int, dict[tuple[int, bytes], Entry]] = defaultdict(dict)
+        decoded: dict[tuple[int, bytes], pa.Array] = {}
         for i, top in enumerate(standing):
             for bottom in top.bottoms():
-                wanted[bottom.rows][i, bottom.entry.address] = bottom.entry
-        decoded: dict[tuple[int, bytes], pa.Array] = {}
+                if bottom.array is None:
+                    wanted[bottom.rows][i, bottom.entry.address] = bottom.entry
+                else:
+                    decoded[i, bottom.entry.address] = bottom.array
         for count, objects in wanted.items():
-            found = self._decoded(list(objects.values()), [fields[i] for i, _ in objects], count)
-            decoded.update(zip(objects, found, strict=True))
-        return [
+            bottoms = self._decoded(list(objects.values()), [fields[i] for i, _ in objects], count)
+            decoded.update(zip(objects, bottoms, strict=True))
+        found = [
             self._put_together(top, field, {a: array for (k, a), array in decoded.items() if k == i})
             for i, (top, field) in enumerate(zip(standing, fields, strict=True))
         ]
+        for top, field, array in zip(standing, fields, found, strict=True):
+            if top.patch is not None:
+                self._remember(top.entry, field, array)
+        return found
 
     def thaw(self, entry: Entry, field: pa.Field, rows: int) -> ChunkPages:
         """A patched chunk as pages that fill the bytes reserved for them."""
@@ -136,17 +153,38 @@ class Patched:
                 f"object {entry.address.hex()} cannot be written as pages: {error.message}"
             ) from error
 
-    def _standing(self, entry: Entry, rows: int) -> _Standing:
+    def _remember(self, entry: Entry, field: pa.Field, array: pa.Array) -> None:
+        if self._remembered:
+            with self._lock:
+                self._arrays[entry.address, field] = array
+                while len(self._arrays) > self._remembered:
+                    self._arrays.popitem(last=False)
+
+    def _known(self, entry: Entry, rows: int, field: pa.Field) -> pa.Array | None:
+        """The values of an object, where they are remembered."""
+        if not self._remembered:
+            return None
+        with self._lock:
+            found = self._arrays.get((entry.address, field))
+            if found is None or len(found) != rows:
+                return None
+            self._arrays.move_to_end((entry.address, field))
+            return found
+
+    def _standing(self, entry: Entry, rows: int, field: pa.Field) -> _Standing:
         """An object of so many rows with all that it stands on."""
         patch = unpack_patch(entry.meta)
         if patch is None:
             return _Standing(entry, rows)
+        known = self._known(entry, rows, field)
+        if known is not None:
+            return _Standing(entry, rows, array=known)
         row_map = None if patch.row_map is None else self._row_map(patch.row_map, entry)
         base_rows = (rows,) if row_map is None else row_map.base_rows
         if len(base_rows) != len(patch.bases) or (row_map is not None and len(row_map.source) != rows):
             raise Corruption(f"object {entry.address.hex()} does not fit the row map that it names")
         bases = tuple(
-            self._standing(self._source.standing(address, entry), count)
+            self._standing(self._source.standing(address, entry), count, field)
             for address, count in zip(patch.bases, base_rows, strict=True)
         )
         return _Standing(entry, rows, patch, row_map, bases)

@@ -47,10 +47,10 @@ def empty_columns(rows: int) -> pa.RecordBatch:
 class SnapshotReader:
     """Reads the columns of a snapshot. Nothing is read before it is asked for. Safe for threads."""
 
-    def __init__(self, objects: Objects, manifest: Manifest) -> None:
+    def __init__(self, objects: Objects, manifest: Manifest, patched: Patched | None = None) -> None:
         self.manifest = manifest
         self._objects = objects
-        self.patched = Patched(objects)
+        self.patched = patched or Patched(objects)
         self._categories: dict[str, pa.Array] = {}
 
     @property
