@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from fsvc.engine.clock import timestamp
+from fsvc.engine.progress import Progress, silent
 from fsvc.errors import MergeConflict
 from fsvc.format.commit import CommitRecord
 from fsvc.snapshot import Commit, Snapshot
@@ -91,19 +92,28 @@ class MergePlan:
         author: str | None = None,
         time: Callable[[], str] = timestamp,
         metadata: Mapping[str, str] | None = None,
+        verify: bool = True,
+        progress: Progress = silent,
     ) -> Commit:
         """Do it, and give the commit that the branch stands on then. Durable on return.
 
-        Raises :class:`MergeConflict`; ConflictError where another writer changed one of its feature sets
-        meanwhile; Conflict where the branch moved and was to be moved forward.
+        Without ``verify``, expectations of feature sets are not looked at. Raises ExpectationError where they are
+        not met, and nothing is done; :class:`MergeConflict`; ConflictError where another writer changed one of its
+        feature sets meanwhile; Conflict where the branch moved and was to be moved forward.
         """
         author = author or self._repository.author
         store = self._repository.store
         if self._merge is not None:
+            from fsvc.expectations.gate import pass_gate
+
+            self._merge.write()
+            reports = pass_gate(
+                self._merge.draft, time=time(), verify=verify, merged=self._merge.merged, progress=progress
+            )
             done = self._merge.publish(
                 message=message or self.message(), author=author, time=time, metadata=metadata
             )
-            return Commit(store, done.commit, done.record, created=done.created)
+            return Commit(store, done.commit, done.record, created=done.created, reports=reports)
         if self.kind == "fast-forward":
             self._repository.forward(self.branch, self.ours.id, self.theirs.id, author=author)
             return self.theirs
