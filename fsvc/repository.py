@@ -30,6 +30,7 @@ from fsvc.errors import (
 )
 from fsvc.format import names
 from fsvc.format.commit import is_id
+from fsvc.format.expectation import expected_of
 from fsvc.format.revision import Revision, parse_address, parse_revision
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.storage.local import LocalStorage
@@ -242,7 +243,7 @@ class Repository:
             verify=verify,
             progress=progress,
         )
-        _tell(commit)
+        commit.warn()
         return commit
 
     def commit_query(
@@ -301,7 +302,7 @@ class Repository:
         )
         for sentence in notes:
             warnings.warn(f"{name}: {sentence}", FsvcWarning, stacklevel=2)
-        _tell(commit)
+        commit.warn()
         return commit
 
     def training_set(
@@ -418,8 +419,6 @@ class Repository:
     @staticmethod
     def _refuse_home(draft: CommitDraft, name: str) -> None:
         """Raise InvalidName where a table would be put in the place of expectations."""
-        from fsvc.format.expectation import expected_of
-
         owner = expected_of(name)
         if owner is None:
             return
@@ -458,7 +457,8 @@ class Repository:
 
         ``expectations`` are mappings such as ``{"kind": "range", "column": "age", "min": 0}``, or
         :class:`fsvc.expectations.Expectation`; docs/expectations.md has the kinds. One that has the name of another
-        takes its place; ``remove`` names those that are to go; with ``replace`` all go that are not given. What
+        takes its place; ``remove`` names those that are to go, or is ``all``; with ``replace`` all go that are not
+        given. What
         the feature set has now is not checked: :meth:`Snapshot.check` does that.
 
         Raises NotFound for a feature set, a column or a name that is not there, InvalidUse for what makes no sense;
@@ -779,7 +779,7 @@ class Repository:
                     metadata=metadata,
                     verify=verify,
                 )
-                _tell(done)
+                done.warn()
                 return done
             except BaseException as error:
                 plan.abandon()
@@ -866,10 +866,13 @@ class Repository:
             raise InvalidUse(f"{commit.id[:12]} is the first commit: there is nothing to go back to")
         gone = sorted(commit.record.feature_sets.keys() - self._store.commit(parent).feature_sets.keys())
         if gone:
+            owner = expected_of(gone[0])
             raise InvalidUse(
                 f"commit {commit.id[:12]} added feature set {gone[0]!r}; it cannot be taken away again, since its"
                 " versions would begin anew at v1",
-                hint="check out the other feature sets as they were before, and commit them",
+                hint="check out the other feature sets as they were before, and commit them"
+                if owner is None
+                else f"'fsvc expect {owner} --remove all' expects nothing any more",
             )
         ours = self._head_to_merge_into(branch)
         return self._plan(
@@ -951,7 +954,7 @@ class Repository:
         except BaseException:
             plan.abandon()
             raise
-        _tell(done)
+        done.warn()
         return done
 
     def _plan(
@@ -1246,15 +1249,6 @@ def _grace(grace: float | None, usual: int) -> int:
 def _or_feature_set(error: FsvcError) -> str:
     """What is said where a word could have been the name of a feature set as well."""
     return error.message.replace("branch, tag or commit", "branch, tag, commit or feature set")
-
-
-def _tell(commit: Commit) -> None:
-    """Warn of expectations that are not met, but stop no commit; on behalf of a method of the repository."""
-    import warnings
-
-    for report in commit.reports:
-        for result in report.warnings:
-            warnings.warn(f"{report.feature_set}: {result}", FsvcWarning, stacklevel=3)
 
 
 def _parse(revision: str | Revision | None) -> Revision:

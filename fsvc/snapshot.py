@@ -10,6 +10,7 @@ from fsvc.engine import reads
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.replacing import replacing
 from fsvc.engine.store import Store
+from fsvc.errors import FsvcWarning
 from fsvc.format.commit import CommitRecord, SetVersion
 
 if TYPE_CHECKING:
@@ -96,6 +97,14 @@ class Commit:
     def versions(self) -> dict[str, int]:
         """The version number of every feature set at this commit."""
         return {name: value.version for name, value in self.record.feature_sets.items()}
+
+    def warn(self) -> None:
+        """Warn, by a FsvcWarning each, of expectations that were not met and stop no commit."""
+        import warnings
+
+        for report in self.reports:
+            for result in report.warnings:
+                warnings.warn(f"{report.feature_set}: {result}", FsvcWarning, stacklevel=3)
 
     def snapshot(self, name: str) -> Snapshot:
         """A feature set's snapshot at this commit. Raises NotFound with the nearest name."""

@@ -58,7 +58,9 @@ __all__ = ["expect"]
               help="From where on it is drift, as of 'fsvc drift'; for --drift.")  # fmt: skip
 @click.option("--warn", is_flag=True, help="What is given here only warns, and stops no commit.")
 @click.option("--from", "source", metavar="FILE", help="All that is expected, from a JSON or TOML file.")
-@click.option("--remove", multiple=True, metavar="EXPECTATION", help="No longer expect it; by its name.")
+@click.option(
+    "--remove", multiple=True, metavar="EXPECTATION", help="No longer expect it; by its name, or all."
+)
 @click.option("--check", is_flag=True, help="Check NAME@REV, or the file PATH; end with 3 if it fails.")
 @click.option("-m", "--message", metavar="TEXT", help="Why; left out, what changed.")
 @click.option("--branch", metavar="BRANCH", help="The branch to commit on; else the current one.")

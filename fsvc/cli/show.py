@@ -126,11 +126,9 @@ def _print_snapshot(
     )
     out.line("key      ", ", ".join(snapshot.key) or "none")
     out.line("address  ", snapshot.uri)
-    told = verified_text({"expectations": verified}) or "when they came to be, it was not looked at"
-    if expected:
-        out.line(f"expected {counted(len(expected), 'thing')}; at its commit: ", told)
-    elif verified is not None:
-        out.line("expected nothing any more; at its commit: ", told)
+    told = verified_text({"expectations": verified})
+    if expected or told:
+        out.line("expected ", counted(len(expected), "expectation"), "; when committed, ", told or "none")
     if recipe is not None:
         print_recipe(out, recipe.record)
     if not columns:

@@ -41,8 +41,9 @@ def change_expectations(
     """As :meth:`Repository.expect`. Where somebody else was faster, the change is made to what is there then."""
     given = listed(expectations)
     branch = branch or repository.current_branch
-    if isinstance(remove, str):
-        remove = [remove]
+    remove = [remove] if isinstance(remove, str) else list(remove)
+    if remove == ["all"]:
+        remove, replace = [], True
     if not given and not remove and not replace:
         raise InvalidUse("nothing is said of what is expected", hint="give expectations, or some to remove")
     if expected_of(name) is not None:

@@ -244,8 +244,7 @@ def _term(one: Expectation, value: Any, found: pa.Field) -> Any:
         elif pa.types.is_date(kind):
             hint = "write it as 2026-11-01"
         raise InvalidUse(
-            f"{one.name}: {quoted(value) if isinstance(value, str) else value!r} is no value of column"
-            f" {found.name!r}, which is {found.type}",
+            f"{one.name}: {value!r} is no value of column {found.name!r}, which is {found.type}",
             hint=hint,
         ) from None
     return plain

@@ -85,6 +85,7 @@ class TrainingSet:
             verify=verify,
             progress=progress,
         )
+        commit.warn()
         return commit
 
     def _commit(self, repository: Repository, name: str, **options: Any) -> tuple[Commit, list[str]]:

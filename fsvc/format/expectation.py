@@ -210,14 +210,14 @@ class Expectation:
 
 def listed(value: Any) -> list[Expectation]:
     """Expectations from a list, or from a document with a member ``expectations``. Raises InvalidUse."""
-    if isinstance(value, Mapping) and "kind" not in value:
+    if isinstance(value, Mapping) and "expectations" in value:
         unknown = sorted(map(str, value.keys() - {"commit", "expectations", "feature_set"}))
         if unknown:
             raise InvalidUse(
                 f"there is an unknown member {quoted(unknown[0])} beside the expectations",
                 hint='write {"expectations": [...]}',
             )
-        value = value.get("expectations")
+        value = value["expectations"]
     elif isinstance(value, (Mapping, Expectation)):
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
