@@ -9,12 +9,11 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from fsvc.engine import history, locate, reads
-from fsvc.engine.clock import timestamp
+from fsvc.engine.clock import given_time, timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
@@ -221,7 +220,7 @@ class Repository:
         """
         if not data and not allow_empty:
             raise InvalidUse("a commit needs at least one feature set", hint="pass {name: table}")
-        stamp = None if time is None else _stamp(time)
+        stamp = None if time is None else given_time(time)
         draft = self.draft(
             data,
             key=key,
@@ -349,7 +348,7 @@ class Repository:
         from fsvc.expectations.gate import pass_gate
 
         try:
-            stamp = None if time is None else _stamp(time)
+            stamp = None if time is None else given_time(time)
             reports = pass_gate(draft, time=stamp or timestamp(), verify=verify, progress=progress)
             done = draft.publish(
                 message=message,
@@ -474,7 +473,7 @@ class Repository:
             replace=replace,
             message=message,
             author=author,
-            time=None if time is None else _stamp(time),
+            time=None if time is None else given_time(time),
             branch=branch,
             metadata=metadata,
         )
@@ -760,7 +759,7 @@ class Repository:
         Raises :class:`fsvc.errors.MergeConflict`, which lists the rows; nothing is written then. Raises
         ConflictError where another writer changed the same feature set meanwhile.
         """
-        stamp = None if time is None else _stamp(time)
+        stamp = None if time is None else given_time(time)
         for _ in range(_MOST_TRIES):
             plan = self.plan_merge(
                 revision,
@@ -942,7 +941,7 @@ class Repository:
         metadata: Mapping[str, str] | None,
         verify: bool,
     ) -> Commit:
-        stamp = None if time is None else _stamp(time)
+        stamp = None if time is None else given_time(time)
         try:
             done = plan.publish(
                 message=message,
@@ -1259,17 +1258,6 @@ def _parse(revision: str | Revision | None) -> Revision:
     if is_id(revision):
         return Revision(revision)
     return parse_revision(revision)
-
-
-def _stamp(time: str) -> str:
-    """A time given by the caller, in the form that commits have. Raises InvalidUse."""
-    try:
-        moment = datetime.fromisoformat(time)
-    except (TypeError, ValueError):
-        raise InvalidUse(f"{time!r} is not a time", hint="write it like 2026-11-01T00:00:00Z") from None
-    if moment.tzinfo is None:
-        raise InvalidUse(f"the time {time!r} has no zone", hint="end it with Z or +02:00")
-    return timestamp(moment)
 
 
 def _of(value: Keys | None, name: str) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fsvc.engine import reads
+from fsvc.engine.clock import given_time
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.replacing import replacing
 from fsvc.engine.store import Store
@@ -215,7 +216,8 @@ class Snapshot:
         from fsvc.format.expectation import listed
 
         wanted = self.expectations if expectations is None else listed(expectations)
-        return check(self, wanted, before=self._before, time=time or self.commit.time, progress=progress)
+        moment = self.commit.time if time is None else given_time(time)
+        return check(self, wanted, before=self._before, time=moment, progress=progress)
 
     def _before(self) -> Snapshot | None:
         """The version before: what the first parent of the commit that set this one has."""

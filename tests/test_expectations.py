@@ -100,6 +100,7 @@ EMPTY = pa.array([], pa.float64())
         (pa.array(["a"], pa.string_view()), {"kind": "values", "values": ["a"]}),
         ([True, None], {"kind": "values", "values": [True]}),
         ([0.0, -0.0], {"kind": "values", "values": [0]}),
+        ([0.0, -0.0], {"kind": "values", "values": [-0.0]}),
         (pa.array([0.1], pa.float32()), {"kind": "values", "values": [0.1]}),
         ([DAY], {"kind": "values", "values": ["2026-11-09"]}),
         ([Decimal("1.50")], {"kind": "values", "values": ["1.5"]}),
@@ -314,6 +315,7 @@ def test_expectations_are_carried_on_and_checked_on_every_branch(repo: Repositor
         ({"kind": "rows", "min": -1}, InvalidUse, "number of rows"),
         ({"kind": "fresh", "column": "balance", "within": "1h"}, InvalidUse, "no time"),
         ({"kind": "fresh", "column": "balance", "within": "soon"}, InvalidUse, "no span"),
+        ({"kind": "fresh", "column": "balance", "within": "999999999w"}, InvalidUse, "too long"),
         ({"kind": "fresh", "column": "balance"}, InvalidUse, "no 'within'"),
         ({"kind": "drift", "thresholds": {"pis": 1}}, InvalidUse, "did you mean 'psi'"),
         ({"kind": "column", "column": "id", "type": "int46"}, InvalidUse, "did you mean 'int64'"),
@@ -450,6 +452,8 @@ def test_freshness_is_judged_at_the_time_of_the_commit() -> None:
     assert repo.commit({"t": table(at=later)}, message="m", time="2026-11-13T00:00:00Z").created
     assert repo.snapshot("t").check().passed  # at the time of its commit, whatever the time is now
     assert not repo.snapshot("t").check(time="2026-11-14T00:00:00Z").passed
+    with pytest.raises(InvalidUse, match="no zone"):
+        repo.snapshot("t").check(time="2026-11-14")
 
 
 def test_the_result_of_a_query_is_checked(repo: Repository) -> None:

@@ -30,7 +30,7 @@ __all__ = ["expect"]
     "expect",
     examples="""
         fsvc expect customers
-        fsvc expect customers --not-null balance --range balance=0..1e6 --unique customer_id,day
+        fsvc expect customers --not-null balance --range balance=0..1e6
         fsvc expect customers --fresh updated_at=24h --drift all --warn
         fsvc expect customers --remove range:balance
         fsvc expect customers --from expectations.toml
@@ -81,7 +81,7 @@ def expect(
 
     What is given is added, or takes the place of what has the same name: the kind and the columns, as range:balance.
     It is committed, and belongs to history like any table. From then on each commit that gives the feature set a new
-    table is checked first, and stopped where something does not hold; with --no-verify it is not, and says so.
+    table is checked first, and stopped where something does not hold. One with --no-verify is not, and says so.
 
     With nothing but NAME, what is expected is shown; --json prints it in the form that --from reads.
     """

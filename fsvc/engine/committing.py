@@ -102,10 +102,15 @@ class CommitDraft:
         """What was set for a feature set, if anything was."""
         return self._written.get(name)
 
-    def settle(self) -> None:
-        """End the writing, so that what was written can be read: it is durable, and no ref leads to it."""
+    def settle(self, time: str) -> None:
+        """End the writing, so that what was written can be read: it is durable, and no ref leads to it.
+
+        ``time`` is now. Raises StorageError where something that it stands on is gone, or about to go.
+        """
         own = self._finished()
-        self.store.storage.put_batch(own)
+        # As before a commit: what is durable has to stand on what is.
+        self._recheck(time)
+        self.store.storage.put_batch({**self.sink.reused_index, **own})
         for key, data in own.items():
             self.store.objects.remember(key, data)
 

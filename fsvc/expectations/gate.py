@@ -6,6 +6,7 @@ others are judged here. Where a feature set has no expectations nothing is read,
 
 from __future__ import annotations
 
+from fsvc.engine.clock import timestamp
 from fsvc.engine.committing import CommitDraft
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
@@ -55,7 +56,7 @@ def pass_gate(
             continue
         from fsvc.expectations.checking import check
 
-        draft.settle()
+        draft.settle(timestamp())
         expectations = read(draft.store.objects, wanted, name)
         if not expectations:
             continue

@@ -231,8 +231,8 @@ def _term(one: Expectation, value: Any, found: pa.Field) -> Any:
             plain = _number(value)
         elif pa.types.is_boolean(kind):
             plain = {"true": True, "false": False}.get(value.casefold(), value)
-    if isinstance(plain, float) and plain.is_integer() and pa.types.is_integer(kind):
-        plain = int(plain)
+    if isinstance(plain, float) and plain.is_integer() and abs(plain) < 2**53:
+        plain = int(plain)  # one form for one number
     if pa.types.is_decimal(kind) and not isinstance(plain, bool):
         plain = str(plain)
     try:
@@ -255,9 +255,7 @@ def _number(text: str) -> Any:
         value = float(text)
     except ValueError:
         return text
-    if not np.isfinite(value):
-        return text
-    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,15}", text) else value
+    return value if np.isfinite(value) else text
 
 
 def _scalar(value: Any, kind: pa.DataType) -> pa.Scalar:
@@ -302,12 +300,15 @@ def failing(expectation: Expectation, kind: pa.DataType) -> Failing | None:
         )
     if expectation.kind == "values":
         accepted = pa.array([_scalar(value, kind) for value in terms["values"]], compared)
-        if pa.types.is_floating(compared):
-            # Adding 0 makes one zero of the two.
-            return lambda array: _missed(
-                pc.or_(pc.is_in(pc.add(array, 0.0), value_set=accepted), pc.is_null(array))
+        # Adding 0 makes one zero of the two that floats have.
+        one_zero = pa.types.is_floating(compared)
+        values = pc.add(accepted, 0.0) if one_zero else accepted
+        return lambda array: _missed(
+            pc.or_(
+                pc.is_in(pc.add(array, 0.0) if one_zero else array, value_set=values),
+                pc.is_null(array),
             )
-        return lambda array: _missed(pc.or_(pc.is_in(array, value_set=accepted), pc.is_null(array)))
+        )
     if expectation.kind == "match":
         pattern = terms["pattern"]
         return lambda array: _missed(pc.match_substring_regex(array, pattern=pattern))

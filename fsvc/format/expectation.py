@@ -81,7 +81,10 @@ def span(text: str) -> timedelta:
     found = _SPAN.fullmatch(text.strip())
     if found is None:
         raise InvalidUse(f"{quoted(text)} is no span of time", hint='write "30 min", "24 hours" or "7d"')
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2][0]])
+    try:
+        return timedelta(seconds=int(found[1]) * _SECONDS[found[2][0]])
+    except OverflowError:
+        raise InvalidUse(f"{quoted(text)} is too long a span of time") from None
 
 
 @dataclass(frozen=True)
