@@ -13,6 +13,7 @@ from fsvc.snapshot import Commit, Snapshot
 
 if TYPE_CHECKING:
     from fsvc.engine.merging import Merge
+    from fsvc.expectations import Report
     from fsvc.repository import Repository
 
 __all__ = ["Kind", "MergePlan"]
@@ -85,6 +86,27 @@ class MergePlan:
                 found.append(Snapshot(store, commit, name, value, reader=reader))
         return found
 
+    def check(
+        self, *, time: str | None = None, verify: bool = True, progress: Progress = silent
+    ) -> tuple[Report, ...]:
+        """Check what comes together by it against what is expected; what publishing does first. Gives the reports.
+
+        ``time`` is when it is committed, now unless told. Raises ExpectationError where something is not met,
+        :class:`MergeConflict` where there is a conflict.
+        """
+        if self._merge is None:
+            return ()
+        from fsvc.expectations.gate import pass_gate
+
+        self._merge.write()
+        return pass_gate(
+            self._merge.draft,
+            time=time or timestamp(),
+            verify=verify,
+            merged=self._merge.merged,
+            progress=progress,
+        )
+
     def publish(
         self,
         *,
@@ -104,12 +126,7 @@ class MergePlan:
         author = author or self._repository.author
         store = self._repository.store
         if self._merge is not None:
-            from fsvc.expectations.gate import pass_gate
-
-            self._merge.write()
-            reports = pass_gate(
-                self._merge.draft, time=time(), verify=verify, merged=self._merge.merged, progress=progress
-            )
+            reports = self.check(time=time(), verify=verify, progress=progress)
             done = self._merge.publish(
                 message=message or self.message(), author=author, time=time, metadata=metadata
             )

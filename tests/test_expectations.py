@@ -407,6 +407,8 @@ def test_a_table_that_fails_is_not_committed_and_the_report_says_why(repo: Repos
     json.dumps(report, allow_nan=False)
     assert (repo.head(), repo.reflog(), repo.tags()) == (head, log, {})
     assert repo.verify(deep=True).ok
+    assert repo.gc(delete=True, grace=0).packs  # what the refused commit wrote is garbage
+    assert repo.verify(deep=True).ok
     made = repo.commit({"customers": with_balance(1, 2, 3)}, message="mended")
     assert made.changes["customers"]["expectations"] == {"met": 2}
     assert made.reports[0].passed

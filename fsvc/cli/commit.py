@@ -180,7 +180,8 @@ def commit(
         _tell_notes(context.output, inputs, sources)
         if dry_run:
             with context.progress("reading") as progress:
-                _dry_run(context, repository, sources, {**options, "threads": threads, "progress": progress})
+                options = {**options, "threads": threads, "progress": progress}
+                _dry_run(context, repository, sources, options, verify=not no_verify)
             return
         with context.progress("committing") as progress:
             draft = repository.draft(sources, **options, threads=threads, progress=progress)
@@ -252,14 +253,25 @@ def _print(out: Output, made: Commit, branch: str, tables: Collection[str]) -> N
 
 
 def _dry_run(
-    context: Context, repository: Repository, sources: Mapping[str, Source], options: dict[str, Any]
+    context: Context,
+    repository: Repository,
+    sources: Mapping[str, Source],
+    options: dict[str, Any],
+    *,
+    verify: bool,
 ) -> None:
-    """Read everything and say what a commit would change."""
-    draft = repository.draft(sources, **options)
+    """Read everything, in a repository over this one, and say what a commit would change, or why it would not."""
+    from fsvc.engine.clock import timestamp
+    from fsvc.expectations.gate import pass_gate
+
+    scratch = repository.scratch()
+    draft = scratch.draft(sources, **options)
     try:
+        reports = pass_gate(draft, time=context.time() or timestamp(), verify=verify)
         planned = draft.preview()
     finally:
         draft.abandon()
+    tell_warnings(context.output, reports)
 
     def people(out: Output) -> None:
         if not planned.changes:

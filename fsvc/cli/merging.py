@@ -92,7 +92,7 @@ def run(
     """Plan, and publish unless only the plan is wanted; working files follow."""
     with context.progress("merging") as progress:
         if dry_run:
-            _dry_run(context, make, folder, progress)
+            _dry_run(context, make, folder, progress, verify=not no_verify)
             return
         done, files, plan = _publish(
             context, make, messages, folder, author, progress, force=force, verify=not no_verify
@@ -160,7 +160,7 @@ def publish_result(plan: MergePlan, commit: Commit) -> Commit:
     return commit
 
 
-def _dry_run(context: Context, make: Plan, folder: str | None, progress: Progress) -> None:
+def _dry_run(context: Context, make: Plan, folder: str | None, progress: Progress, *, verify: bool) -> None:
     """Plan in a repository over this one, so that nothing of it is ever written to it."""
     plan = make(context.repository().scratch(), progress)
     try:
@@ -168,9 +168,11 @@ def _dry_run(context: Context, make: Plan, folder: str | None, progress: Progres
         if conflict is not None:
             _tell(context, conflict, folder)
             raise conflict
+        reports = plan.check(time=context.time(), verify=verify, progress=progress)
         record = plan.preview()
     finally:
         plan.abandon()
+    tell_warnings(context.output, reports)
     changes = {} if plan.kind == "up to date" else record.changes
 
     def people(out: Output) -> None:

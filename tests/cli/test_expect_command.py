@@ -171,6 +171,22 @@ def test_merges_and_reverts_can_go_unverified(shop: Path, fsvc: Fsvc) -> None:
     assert "not verified" in fsvc("revert", "main~1", "--no-verify").out
 
 
+def test_a_dry_run_ends_as_the_commit_would(shop: Path, fsvc: Fsvc) -> None:
+    fsvc("expect", "customers", "--range", "balance=0..10")
+    keys = sorted(shop.rglob("*"))
+    write("bad.parquet", 1, 20)
+    assert "range:balance" in fsvc("commit", "customers=bad.parquet", "--dry-run", code=1).err
+    planned = fsvc("commit", "customers=bad.parquet", "--dry-run", "--no-verify", "--json").document
+    assert planned["changes"]["customers"]["expectations"] == {"not_verified": 1}
+    assert sorted({*shop.rglob("*")} - {*keys}) == [shop / "bad.parquet"]
+    write("customers.parquet", 1, 20)
+    fsvc("commit", "customers.parquet", "-m", "much", "--no-verify")
+    write("customers.parquet", 1, 2)
+    fsvc("commit", "customers.parquet", "-m", "mended")
+    assert "range:balance" in fsvc("revert", "main", "--dry-run", code=1).err
+    assert "would commit customers" in fsvc("revert", "main", "--dry-run", "--no-verify").out
+
+
 def test_expectations_are_no_working_files(shop: Path, fsvc: Fsvc) -> None:
     fsvc("expect", "customers", "--rows", "1..")
     assert "expectations" not in fsvc("status").out + fsvc("status").err
