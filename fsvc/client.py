@@ -42,7 +42,7 @@ class FeatureStoreClient:
         return FeatureSetVersion(self.repository.snapshot(f"{name}@{revision}" if revision else name))
 
     def list_feature_sets(self) -> list[str]:
-        """The names of the feature sets on the current branch; those that hold expectations are no one's."""
+        """The names of the feature sets on the current branch, but those that hold expectations of others."""
         head = self.repository.head()
         return [] if head is None else sorted(name for name in head.versions if expected_of(name) is None)
 

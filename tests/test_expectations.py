@@ -16,6 +16,7 @@ from memory import memory_repository
 import fsvc
 from fsvc import Repository
 from fsvc.errors import (
+    Conflict,
     ConflictError,
     ExpectationError,
     FsvcWarning,
@@ -174,6 +175,16 @@ def test_values_of_several_columns_are_unique_together() -> None:
     assert (result.outcome, result.rows) == ("failed", 4)
     assert [dict(one.values) for one in result.examples] == [{"a": "1", "rows": 2}, {"a": "2", "rows": 2}]
     assert checked(data.slice(1, 2), {"kind": "unique", "columns": ["a", "b"]}, key=None).outcome == "met"
+
+
+def test_names_of_columns_are_names_and_nothing_else() -> None:
+    name = 'x" FROM y; DROP TABLE repeated --'
+    result = checked(
+        pa.table({name: [1, 1, 2], "fsvc count": [1, 1, 1]}), {"kind": "unique", "column": name}, key=None
+    )
+    assert (result.rows, result.examples[0].values) == (2, {name: "1", "rows": 2})
+    both = {"kind": "unique", "columns": [name, "fsvc count"]}
+    assert checked(pa.table({name: [1, 1, 2], "fsvc count": [1, 1, 1]}), both, key=None).rows == 2
 
 
 def test_the_key_is_unique_without_looking(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +360,20 @@ def test_what_cannot_be_changed_is_told(repo: Repository) -> None:
         repo.expect("customers", [IN_RANGE], remove=["range:balance"])
     with pytest.raises(InvalidName, match="expectations"):
         repo.expect("customers.expectations", [IN_RANGE])
+
+
+def test_a_table_that_was_called_so_before_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = memory_repository()
+    with monkeypatch.context() as patched:
+        patched.setattr(Repository, "_refuse_home", lambda *_: None)  # as an older fsvc
+        repo.commit({"customers": BALANCES, "customers.expectations": BALANCES}, key="id", message="m")
+    made = repo.commit(
+        {"customers": with_balance(1, 2, 300), "customers.expectations": with_balance(1, 2, 3)}, message="m"
+    )
+    assert made.versions == {"customers": 2, "customers.expectations": 2}
+    assert repo.expectations("customers") == []
+    with pytest.raises(Conflict, match="a table of its own"):
+        repo.expect("customers", [IN_RANGE])
 
 
 def test_no_table_takes_the_place_of_expectations(repo: Repository) -> None:

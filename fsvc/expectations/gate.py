@@ -47,19 +47,17 @@ def pass_gate(
             # Another writer may change either before this commit is published.
             draft.relied.update((name, home(name)))
         table, wanted = _manifest(draft, name), _manifest(draft, home(name))
-        if table is None or wanted is None or any(_has(one, name, table, wanted) for one in parents):
+        if table is None or wanted is None or not is_home(wanted) or not wanted.num_rows:
+            continue
+        if any(_has(one, name, table, wanted) for one in parents):
             continue
         noted = name if name in changed else home(name)
         if not verify:
-            if is_home(wanted) and wanted.num_rows:
-                draft.note(noted, {MEMBER: {"not_verified": wanted.num_rows}})
+            draft.note(noted, {MEMBER: {"not_verified": wanted.num_rows}})
             continue
         from fsvc.expectations.checking import check
 
         draft.settle(timestamp())
-        expectations = read(draft.store.objects, wanted, name)
-        if not expectations:
-            continue
         record = draft.preview()
         snapshot = Snapshot(
             draft.store,
@@ -70,7 +68,7 @@ def pass_gate(
         )
         report = check(
             snapshot,
-            expectations,
+            read(draft.store.objects, wanted, name),
             before=lambda name=name: _before(draft, name),  # type: ignore[misc]  # bound at once
             time=time,
             progress=progress,

@@ -29,26 +29,30 @@ class Duplicates:
 def find_duplicates(session: Session, table: str, columns: Sequence[str], *, named: int) -> Duplicates:
     """Find them in a table (what stands behind FROM); rows with a null in one of the columns are passed over."""
     names = [quote_name(column) for column in columns]
-    listed, there = ", ".join(names), " AND ".join(f"{name} IS NOT NULL" for name in names)
-    texts = ", ".join(f"CAST({name} AS VARCHAR)" for name in names)
+    there = " AND ".join(f"{name} IS NOT NULL" for name in names)
+    # Under names of our own, by numbers: a column may be called anything.
+    chosen = ", ".join(f"{name} AS v{number}" for number, name in enumerate(names))
+    values = [f"v{number}" for number in range(len(names))]
+    grouped = ", ".join(str(number + 1) for number in range(len(names)))
     connection = session.connection.cursor()
     try:
         with session.reading(), interruptible():
             connection.execute(
-                f'CREATE OR REPLACE TEMP TABLE repeated AS SELECT {listed}, count(*) AS "fsvc count" FROM {table}'
-                f" WHERE {there} GROUP BY {listed} HAVING count(*) > 1"
+                f"CREATE OR REPLACE TEMP TABLE repeated AS SELECT {chosen}, count(*) AS n FROM {table}"
+                f" WHERE {there} GROUP BY {grouped} HAVING count(*) > 1"
             )
-            ((rows, values),) = connection.execute(
-                'SELECT coalesce(sum("fsvc count"), 0), count(*) FROM repeated'
+            ((rows, different),) = connection.execute(
+                "SELECT coalesce(sum(n), 0), count(*) FROM repeated"
             ).fetchall()
+            texts = ", ".join(f"CAST({value} AS VARCHAR)" for value in values)
             examples = connection.execute(
-                f'SELECT {texts}, "fsvc count" FROM repeated ORDER BY "fsvc count" DESC, {listed} LIMIT {named}'
+                f"SELECT {texts}, n FROM repeated ORDER BY n DESC, {', '.join(values)} LIMIT {named}"
             ).fetchall()
             connection.execute("DROP TABLE repeated")
     finally:
         connection.close()
     return Duplicates(
         int(rows),
-        int(values),
+        int(different),
         tuple((dict(zip(columns, found, strict=False)), int(found[-1])) for found in examples),
     )
