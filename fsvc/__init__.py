@@ -66,8 +66,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "drift":
-        return import_module("fsvc.drift")
+    if name in ("drift", "expectations"):
+        return import_module(f"fsvc.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'fsvc' has no attribute {name!r}")

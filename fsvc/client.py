@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.replacing import replacing
 from fsvc.errors import UnreadableInput
+from fsvc.format.expectation import expected_of
 from fsvc.format.reference import TRAIN, DataLineage, Reference
 from fsvc.repository import Repository, open_repository
 from fsvc.snapshot import Snapshot
@@ -41,9 +42,9 @@ class FeatureStoreClient:
         return FeatureSetVersion(self.repository.snapshot(f"{name}@{revision}" if revision else name))
 
     def list_feature_sets(self) -> list[str]:
-        """The names of the feature sets on the current branch."""
+        """The names of the feature sets on the current branch, but those that hold expectations of others."""
         head = self.repository.head()
-        return [] if head is None else sorted(head.versions)
+        return [] if head is None else sorted(name for name in head.versions if expected_of(name) is None)
 
     def list_versions(self, name: str) -> list[FeatureSetVersion]:
         """All versions of a feature set on the current branch, oldest first."""

@@ -7,7 +7,7 @@ The tree is flat on purpose: catch :class:`NotFound` to suggest another name,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Conflict",
     "ConflictError",
     "Corruption",
+    "ExpectationError",
     "FsvcError",
     "FsvcWarning",
     "InvalidName",
@@ -82,6 +83,19 @@ class UnsupportedData(FsvcError):
 
 class KeyViolation(FsvcError):
     """Key columns are absent, null or not unique; the message names an offending key."""
+
+
+class ExpectationError(FsvcError):
+    """A table does not meet the expectations of its feature set; nothing was committed.
+
+    ``reports`` holds a report for each feature set that was checked, as JSON has it.
+    """
+
+    def __init__(
+        self, message: str, *, reports: Sequence[Mapping[str, Any]] = (), hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reports = list(reports)
 
 
 class NotFound(FsvcError, LookupError):

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from fsvc.engine.clock import timestamp
+from fsvc.engine.progress import Progress, silent
 from fsvc.errors import MergeConflict
 from fsvc.format.commit import CommitRecord
 from fsvc.snapshot import Commit, Snapshot
 
 if TYPE_CHECKING:
     from fsvc.engine.merging import Merge
+    from fsvc.expectations import Report
     from fsvc.repository import Repository
 
 __all__ = ["Kind", "MergePlan"]
@@ -84,6 +86,27 @@ class MergePlan:
                 found.append(Snapshot(store, commit, name, value, reader=reader))
         return found
 
+    def check(
+        self, *, time: str | None = None, verify: bool = True, progress: Progress = silent
+    ) -> tuple[Report, ...]:
+        """Check what comes together by it against what is expected; what publishing does first. Gives the reports.
+
+        ``time`` is when it is committed, now unless told. Raises ExpectationError where something is not met,
+        :class:`MergeConflict` where there is a conflict.
+        """
+        if self._merge is None:
+            return ()
+        from fsvc.expectations.gate import pass_gate
+
+        self._merge.write()
+        return pass_gate(
+            self._merge.draft,
+            time=time or timestamp(),
+            verify=verify,
+            merged=self._merge.merged,
+            progress=progress,
+        )
+
     def publish(
         self,
         *,
@@ -91,19 +114,23 @@ class MergePlan:
         author: str | None = None,
         time: Callable[[], str] = timestamp,
         metadata: Mapping[str, str] | None = None,
+        verify: bool = True,
+        progress: Progress = silent,
     ) -> Commit:
         """Do it, and give the commit that the branch stands on then. Durable on return.
 
-        Raises :class:`MergeConflict`; ConflictError where another writer changed one of its feature sets
-        meanwhile; Conflict where the branch moved and was to be moved forward.
+        Without ``verify``, expectations of feature sets are not looked at. Raises ExpectationError where they are
+        not met, and nothing is done; :class:`MergeConflict`; ConflictError where another writer changed one of its
+        feature sets meanwhile; Conflict where the branch moved and was to be moved forward.
         """
         author = author or self._repository.author
         store = self._repository.store
         if self._merge is not None:
+            reports = self.check(time=time(), verify=verify, progress=progress)
             done = self._merge.publish(
                 message=message or self.message(), author=author, time=time, metadata=metadata
             )
-            return Commit(store, done.commit, done.record, created=done.created)
+            return Commit(store, done.commit, done.record, created=done.created, reports=reports)
         if self.kind == "fast-forward":
             self._repository.forward(self.branch, self.ours.id, self.theirs.id, author=author)
             return self.theirs

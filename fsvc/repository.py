@@ -9,18 +9,27 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from fsvc.engine import history, locate, reads
-from fsvc.engine.clock import timestamp
+from fsvc.engine.clock import given_time, timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
-from fsvc.errors import Conflict, FsvcError, FsvcWarning, InvalidRevision, InvalidUse, NotFound, StorageError
+from fsvc.errors import (
+    Conflict,
+    FsvcError,
+    FsvcWarning,
+    InvalidName,
+    InvalidRevision,
+    InvalidUse,
+    NotFound,
+    StorageError,
+)
 from fsvc.format import names
 from fsvc.format.commit import is_id
+from fsvc.format.expectation import expected_of
 from fsvc.format.revision import Revision, parse_address, parse_revision
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.storage.local import LocalStorage
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
     from fsvc.engine.stats import Stats
     from fsvc.engine.verify import Report
     from fsvc.engine.writing import Written
+    from fsvc.expectations import Expectation
     from fsvc.features.lookups import Lookup
     from fsvc.features.splits import Split
     from fsvc.features.training import TrainingSet
@@ -188,6 +198,7 @@ class Repository:
         tag: str | None = None,
         metadata: Mapping[str, str] | None = None,
         allow_empty: bool = False,
+        verify: bool = True,
         threads: int | None = None,
         progress: Progress = silent,
     ) -> Commit:
@@ -200,12 +211,16 @@ class Repository:
 
         A branch that is not there begins with this commit. ``time`` is RFC 3339 with a zone.
 
-        Raises UnsupportedData, KeyViolation and UnreadableInput for data that cannot be committed,
+        New tables are checked against the :meth:`expectations` of their feature sets; :attr:`Commit.reports` tells
+        what came of it, a FsvcWarning what is only told of. Without ``verify`` they are not, and the commit says so.
+
+        Raises ExpectationError where they are not met, UnsupportedData, KeyViolation and UnreadableInput for data that
+        cannot be committed,
         ConflictError where another writer changed the same feature set meanwhile.
         """
         if not data and not allow_empty:
             raise InvalidUse("a commit needs at least one feature set", hint="pass {name: table}")
-        stamp = None if time is None else _stamp(time)
+        stamp = None if time is None else given_time(time)
         draft = self.draft(
             data,
             key=key,
@@ -216,7 +231,7 @@ class Repository:
             metadata=metadata,
             tag=tag,
         )
-        return self.publish(
+        commit = self.publish(
             draft,
             message=message,
             author=author,
@@ -224,7 +239,11 @@ class Repository:
             metadata=metadata,
             allow_empty=allow_empty,
             tag=tag,
+            verify=verify,
+            progress=progress,
         )
+        commit.warn()
+        return commit
 
     def commit_query(
         self,
@@ -242,6 +261,7 @@ class Repository:
         branch: str | None = None,
         tag: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        verify: bool = True,
         progress: Progress = silent,
     ) -> Commit:
         """Commit the result of a query over feature sets, and with it the recipe: see :attr:`Snapshot.recipe`.
@@ -252,7 +272,8 @@ class Repository:
         named by its name there, and its identity is recorded. ``time_zone`` is the session's.
 
         It runs in one thread unless told, since sums of floating-point numbers depend on how threads share the
-        rows. A FsvcWarning says what of the result the query leaves open. Rows are streamed.
+        rows. A FsvcWarning says what of the result the query leaves open. Rows are streamed. ``verify`` is as in
+        :meth:`commit`.
 
         Raises what :meth:`commit` and :meth:`sql` raise; NotAllowed for a query that reads a file by itself.
         """
@@ -275,10 +296,12 @@ class Repository:
             branch=branch,
             tag=tag,
             metadata=metadata,
+            verify=verify,
             progress=progress,
         )
         for sentence in notes:
             warnings.warn(f"{name}: {sentence}", FsvcWarning, stacklevel=2)
+        commit.warn()
         return commit
 
     def training_set(
@@ -318,10 +341,15 @@ class Repository:
         metadata: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         tag: str | None = None,
+        verify: bool = True,
+        progress: Progress = silent,
     ) -> Commit:
         """Publish what :meth:`draft` wrote: the second half of :meth:`commit`."""
+        from fsvc.expectations.gate import pass_gate
+
         try:
-            stamp = None if time is None else _stamp(time)
+            stamp = None if time is None else given_time(time)
+            reports = pass_gate(draft, time=stamp or timestamp(), verify=verify, progress=progress)
             done = draft.publish(
                 message=message,
                 author=author or self.author,
@@ -332,7 +360,7 @@ class Repository:
         except BaseException:
             draft.abandon()
             raise
-        commit = Commit(self._store, done.commit, done.record, created=done.created)
+        commit = Commit(self._store, done.commit, done.record, created=done.created, reports=reports)
         if tag is not None:
             self.tag(tag, commit.id, author=author)
         return commit
@@ -366,6 +394,7 @@ class Repository:
             there = list(self._store.commit(known).feature_sets) if known else []
             for name in data:
                 names.check_feature_set_name(name)
+                self._refuse_home(draft, name)
             twins = names.case_twins(data, there)
             if twins is not None:
                 raise InvalidUse(
@@ -385,6 +414,69 @@ class Repository:
             draft.abandon()
             raise
         return draft
+
+    @staticmethod
+    def _refuse_home(draft: CommitDraft, name: str) -> None:
+        """Raise InvalidName where a table would be put in the place of expectations."""
+        owner = expected_of(name)
+        if owner is None:
+            return
+        from fsvc.expectations.held import is_home
+
+        there = draft.parent_manifest(name)
+        if there is None or is_home(there):
+            raise InvalidName(
+                f"{name!r} is where the expectations of {owner!r} stand, and no name for a table",
+                hint=f"they are changed by 'fsvc expect {owner}'; call the table otherwise",
+            )
+
+    # -- expecting -------------------------------------------------------------------------------
+
+    def expectations(self, address: str) -> list[Expectation]:
+        """What is expected of a feature set at ``NAME`` or ``NAME@REVISION``, by name; mostly nothing.
+
+        Raises NotFound for what is not there, UnknownFormat for expectations that a newer fsvc made.
+        """
+        return self.snapshot(address).expectations
+
+    def expect(
+        self,
+        name: str,
+        expectations: Any = (),
+        *,
+        remove: Sequence[str] = (),
+        replace: bool = False,
+        message: str | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        branch: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Commit:
+        """Say what has to hold of every new table of a feature set, by a commit.
+
+        ``expectations`` are mappings such as ``{"kind": "range", "column": "age", "min": 0}``, or
+        :class:`fsvc.expectations.Expectation`; docs/expectations.md has the kinds. One that has the name of another
+        takes its place; ``remove`` names those that are to go, or is ``all``; with ``replace`` all go that are not
+        given. What
+        the feature set has now is not checked: :meth:`Snapshot.check` does that.
+
+        Raises NotFound for a feature set, a column or a name that is not there, InvalidUse for what makes no sense;
+        nothing is written then.
+        """
+        from fsvc.expectations.changing import change_expectations
+
+        return change_expectations(
+            self,
+            name,
+            expectations,
+            remove=remove,
+            replace=replace,
+            message=message,
+            author=author,
+            time=None if time is None else given_time(time),
+            branch=branch,
+            metadata=metadata,
+        )
 
     # -- finding ---------------------------------------------------------------------------------
 
@@ -605,15 +697,9 @@ class Repository:
         """
         over = self.scratch()
         over.branch(_HELD, like.commit.id)
-        made = over.commit(
-            {like.name: table},
-            key=like.key,
-            branch=_HELD,
-            message="not committed",
-            threads=threads,
-            progress=progress,
-        )
-        return made.snapshot(like.name)
+        draft = over.draft({like.name: table}, key=like.key, branch=_HELD, threads=threads, progress=progress)
+        done = draft.publish(message="not committed", author=over.author)
+        return Commit(over.store, done.commit, done.record).snapshot(like.name)
 
     def scratch(self) -> Repository:
         """A repository over this one: what is committed to it is seen through it alone, and gone with it."""
@@ -658,6 +744,7 @@ class Repository:
         author: str | None = None,
         time: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        verify: bool = True,
         threads: int | None = None,
         progress: Progress = silent,
     ) -> Commit:
@@ -666,12 +753,13 @@ class Repository:
         Feature sets that one side changed are taken over; those that both changed are merged by key, row by
         row and cell by cell. ``strategy`` settles conflicts by taking one side. Where the branch has nothing
         of its own it is moved forward, unless ``fast_forward`` is False. ``base`` is the commit against which
-        changes are judged; unless told it is the best common ancestor.
+        changes are judged; unless told it is the best common ancestor. ``verify`` is as in :meth:`commit`: what the
+        merge brings together is checked; what is moved forward to was.
 
         Raises :class:`fsvc.errors.MergeConflict`, which lists the rows; nothing is written then. Raises
         ConflictError where another writer changed the same feature set meanwhile.
         """
-        stamp = None if time is None else _stamp(time)
+        stamp = None if time is None else given_time(time)
         for _ in range(_MOST_TRIES):
             plan = self.plan_merge(
                 revision,
@@ -683,12 +771,15 @@ class Repository:
                 progress=progress,
             )
             try:
-                return plan.publish(
+                done = plan.publish(
                     message=message,
                     author=author,
                     time=timestamp if stamp is None else lambda: stamp,
                     metadata=metadata,
+                    verify=verify,
                 )
+                done.warn()
+                return done
             except BaseException as error:
                 plan.abandon()
                 # Somebody was first where the branch was only to be moved: then it is no fast-forward any more.
@@ -741,6 +832,7 @@ class Repository:
         author: str | None = None,
         time: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        verify: bool = True,
         threads: int | None = None,
         progress: Progress = silent,
     ) -> Commit:
@@ -753,7 +845,7 @@ class Repository:
         plan = self.plan_revert(
             revision, mainline=mainline, branch=branch, strategy=strategy, threads=threads, progress=progress
         )
-        return self._publish(plan, message, author, time, metadata)
+        return self._publish(plan, message, author, time, metadata, verify)
 
     def plan_revert(
         self,
@@ -773,10 +865,13 @@ class Repository:
             raise InvalidUse(f"{commit.id[:12]} is the first commit: there is nothing to go back to")
         gone = sorted(commit.record.feature_sets.keys() - self._store.commit(parent).feature_sets.keys())
         if gone:
+            owner = expected_of(gone[0])
             raise InvalidUse(
                 f"commit {commit.id[:12]} added feature set {gone[0]!r}; it cannot be taken away again, since its"
                 " versions would begin anew at v1",
-                hint="check out the other feature sets as they were before, and commit them",
+                hint="check out the other feature sets as they were before, and commit them"
+                if owner is None
+                else f"'fsvc expect {owner} --remove all' expects nothing any more",
             )
         ours = self._head_to_merge_into(branch)
         return self._plan(
@@ -794,6 +889,7 @@ class Repository:
         author: str | None = None,
         time: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        verify: bool = True,
         threads: int | None = None,
         progress: Progress = silent,
     ) -> Commit:
@@ -805,7 +901,7 @@ class Repository:
         plan = self.plan_cherry_pick(
             revision, mainline=mainline, branch=branch, strategy=strategy, threads=threads, progress=progress
         )
-        return self._publish(plan, message, author or plan.theirs.author, time, metadata)
+        return self._publish(plan, message, author or plan.theirs.author, time, metadata, verify)
 
     def plan_cherry_pick(
         self,
@@ -843,18 +939,22 @@ class Repository:
         author: str | None,
         time: str | None,
         metadata: Mapping[str, str] | None,
+        verify: bool,
     ) -> Commit:
-        stamp = None if time is None else _stamp(time)
+        stamp = None if time is None else given_time(time)
         try:
-            return plan.publish(
+            done = plan.publish(
                 message=message,
                 author=author,
                 time=timestamp if stamp is None else lambda: stamp,
                 metadata=metadata,
+                verify=verify,
             )
         except BaseException:
             plan.abandon()
             raise
+        done.warn()
+        return done
 
     def _plan(
         self,
@@ -1158,17 +1258,6 @@ def _parse(revision: str | Revision | None) -> Revision:
     if is_id(revision):
         return Revision(revision)
     return parse_revision(revision)
-
-
-def _stamp(time: str) -> str:
-    """A time given by the caller, in the form that commits have. Raises InvalidUse."""
-    try:
-        moment = datetime.fromisoformat(time)
-    except (TypeError, ValueError):
-        raise InvalidUse(f"{time!r} is not a time", hint="write it like 2026-11-01T00:00:00Z") from None
-    if moment.tzinfo is None:
-        raise InvalidUse(f"the time {time!r} has no zone", hint="end it with Z or +02:00")
-    return timestamp(moment)
 
 
 def _of(value: Keys | None, name: str) -> tuple[str, ...] | None:

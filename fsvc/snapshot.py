@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fsvc.engine import reads
+from fsvc.engine.clock import given_time
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.replacing import replacing
 from fsvc.engine.store import Store
+from fsvc.errors import FsvcWarning
 from fsvc.format.commit import CommitRecord, SetVersion
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from fsvc.engine.reading import SnapshotReader
     from fsvc.engine.summary import ColumnSummary
+    from fsvc.expectations import Expectation, Report
     from fsvc.features.recipes import Recipe
     from fsvc.format.manifest import Manifest
     from fsvc.format.reference import Reference
@@ -31,7 +34,8 @@ class Commit:
     """A commit: named snapshots, and who made it, when and why. Equal if the ids are.
 
     ``created`` is False on what :meth:`Repository.commit` returns when nothing had changed. ``ref`` is the
-    branch or tag that it was found by, None where it was found by its id or by steps.
+    branch or tag that it was found by, None where it was found by its id or by steps. ``reports`` tells, on what a
+    method that makes a commit returns, what came of the expectations that were checked.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class Commit:
         *,
         created: bool = True,
         ref: str | None = None,
+        reports: Sequence[Report] = (),
     ) -> None:
         self._store = store
         self.id = commit
         self.record = record
         self.created = created
         self.ref = ref
+        self.reports = tuple(reports)
 
     def __repr__(self) -> str:
         return f"<Commit {self.id[:12]} {self.message.splitlines()[0] if self.message else ''!r}>"
@@ -92,6 +98,14 @@ class Commit:
     def versions(self) -> dict[str, int]:
         """The version number of every feature set at this commit."""
         return {name: value.version for name, value in self.record.feature_sets.items()}
+
+    def warn(self) -> None:
+        """Warn, by a FsvcWarning each, of expectations that were not met and stop no commit."""
+        import warnings
+
+        for report in self.reports:
+            for result in report.warnings:
+                warnings.warn(f"{report.feature_set}: {result}", FsvcWarning, stacklevel=3)
 
     def snapshot(self, name: str) -> Snapshot:
         """A feature set's snapshot at this commit. Raises NotFound with the nearest name."""
@@ -181,6 +195,39 @@ class Snapshot:
         from fsvc.features.recipes import Recipe
 
         return Recipe.of(self)
+
+    @property
+    def expectations(self) -> list[Expectation]:
+        """What its commit expects of the feature set, by name. Raises UnknownFormat for what a newer fsvc wrote."""
+        from fsvc.expectations.held import expectations_at
+
+        return expectations_at(self._store, self.commit.record.feature_sets, self.name)
+
+    def check(
+        self, expectations: Any = None, *, time: str | None = None, progress: Progress = silent
+    ) -> Report:
+        """What comes of expectations: those of its commit, or others, as :meth:`Repository.expect` takes them.
+
+        Drift is measured from the version before. ``time``, when it is to be fresh, is that of its commit unless
+        told. Raises InvalidUse for expectations that make no sense, whatever the table; one that does not fit the
+        table fails.
+        """
+        from fsvc.expectations.checking import check
+        from fsvc.format.expectation import listed
+
+        wanted = self.expectations if expectations is None else listed(expectations)
+        moment = self.commit.time if time is None else given_time(time)
+        return check(self, wanted, before=self._before, time=moment, progress=progress)
+
+    def _before(self) -> Snapshot | None:
+        """The version before: what the first parent of the commit that set this one has."""
+        from fsvc.engine.history import origin
+
+        _, record = origin(self._store, self.commit.id, self.name)
+        if not record.parents or self.name not in self._store.commit(record.parents[0]).feature_sets:
+            return None
+        parent = record.parents[0]
+        return Commit(self._store, parent, self._store.commit(parent)).snapshot(self.name)
 
     @property
     def store(self) -> Store:

@@ -37,6 +37,7 @@ from fsvc.errors import (
     UnsupportedData,
 )
 from fsvc.format import names, strictjson
+from fsvc.format.expectation import expected_of
 from fsvc.repository import Repository, enclosing, identify
 from fsvc.repository import init as init_repository
 from fsvc.snapshot import Commit, Snapshot
@@ -602,8 +603,14 @@ class Workspace:
     ) -> None:
         """Choose the path for a snapshot: the tracked one if its format can be written, or NAME.parquet.
 
-        Raises Conflict where that is the file of another one of the feature sets that stay.
+        Expectations are no working files. Raises Conflict where that is the file of another one of the feature sets
+        that stay.
         """
+        if expected_of(snapshot.name) is not None:
+            from fsvc.expectations.held import is_home
+
+            if is_home(snapshot.manifest):
+                return
         path = state.path_of(snapshot.name)
         file = state.files[path] if path is not None else None
         same = file is not None and file.snapshot == snapshot.id

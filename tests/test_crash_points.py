@@ -87,6 +87,8 @@ OPERATIONS: dict[str, Callable[[Repository, Run], object]] = {
     "a deleted tag": lambda r, run: r.delete_tag("gold"),
     "a deleted branch": lambda r, run: r.delete_branch("dev/x"),
     "the tag made again": lambda r, run: r.tag("gold"),
+    "expectations": lambda r, run: r.expect("people", [{"kind": "range", "column": "score", "min": 0}]),
+    "a commit that is checked": lambda r, run: commit(r, run, {"people": small(5, 9)}),
 }
 
 

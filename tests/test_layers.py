@@ -32,6 +32,7 @@ LAYERS = (
         "blame",
         "diff",
         "drift",
+        "expectations",
         "merging",
         "pandas_frame",
         "workspace",

@@ -13,6 +13,7 @@ COMMANDS: dict[str, Entry] = {
     "init": Entry("Start", "fsvc.cli.init:init", "Make a workspace with a repository, or a bare repository."),
     "demo": Entry("Start", "fsvc.cli.demo:demo", "Show the whole story on a small real run."),
     "commit": Entry("Work", "fsvc.cli.commit:commit", "Commit tables from files, all of them or none."),
+    "expect": Entry("Work", "fsvc.cli.expect:expect", "Say what has to hold of a feature set, and check it."),
     "status": Entry("Work", "fsvc.cli.status:status", "Compare working files with the current branch."),
     "switch": Entry("Work", "fsvc.cli.switch:switch", "Make another branch the current one."),
     "merge": Entry(

@@ -12,6 +12,7 @@ import click
 
 from fsvc.cli.context import Context, command
 from fsvc.cli.describing import change_text, commit_document, first_line, refs_by_commit, short, stored_text
+from fsvc.cli.expectations import tell_warnings
 from fsvc.cli.output import Output
 from fsvc.cli.parsing import NAMES
 from fsvc.cli.recipes import named_paths, parameters, query_text
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fsvc.sources import Source
     from fsvc.workspace import Workspace
 
-__all__ = ["commit"]
+__all__ = ["commit", "known_branch"]
 
 _PACKED = (".gz", ".zst")
 _READ_AS = " was read as "
@@ -84,6 +85,7 @@ _INSTEAD: dict[str, str | None] = {
     "--meta", "pairs", multiple=True, metavar="K=V", help="Metadata of the commit; may be repeated."
 )
 @click.option("--author", metavar="WHO", help='Who signs it: "Name <email>".')
+@click.option("--no-verify", is_flag=True, help="Do not look at expectations; the commit says so.")
 @click.option("--allow-empty", is_flag=True, help="Commit even if nothing changed.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and commit nothing.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N",
@@ -103,6 +105,7 @@ def commit(
     tag: str | None,
     pairs: tuple[str, ...],
     author: str | None,
+    no_verify: bool,
     allow_empty: bool,
     dry_run: bool,
     threads: int | None,
@@ -112,6 +115,9 @@ def commit(
     PATH is a Parquet, Arrow, CSV or JSON-lines file, a folder of them, or a glob. The feature set is
     called after the file, unless NAME= says otherwise. Hand over the whole table each time: only what
     changed is stored.
+
+    Where something is expected of the feature set ('fsvc expect'), the new table is checked first, and nothing is
+    committed where it does not hold.
 
     With --sql the one argument is the NAME of a feature set, which is the result of a query over others: those that
     it names, pinned, and files given by --table. It reads nothing else. The commit records the query and all
@@ -127,7 +133,7 @@ def commit(
     workspace = context.find_workspace()
     repository = context.repository()
     if branch is not None:
-        _known_branch(repository, branch)
+        known_branch(repository, branch)
     if query is not None:
         for given, option in (
             (sort_by is not None, "--sort-by"),
@@ -155,6 +161,7 @@ def commit(
             branch=branch,
             tag=tag,
             metadata=metadata,
+            verify=not no_verify,
         )
         return
     if values or tables or time_zone is not None:
@@ -173,19 +180,23 @@ def commit(
         _tell_notes(context.output, inputs, sources)
         if dry_run:
             with context.progress("reading") as progress:
-                _dry_run(context, repository, sources, {**options, "threads": threads, "progress": progress})
+                options = {**options, "threads": threads, "progress": progress}
+                _dry_run(context, repository, sources, options, verify=not no_verify)
             return
         with context.progress("committing") as progress:
-            made = repository.commit(
-                sources,
+            draft = repository.draft(sources, **options, threads=threads, progress=progress)
+            made = repository.publish(
+                draft,
                 message=message,
                 author=signer,
                 time=context.time(),
+                metadata=metadata,
                 allow_empty=allow_empty,
-                threads=threads,
+                tag=tag,
+                verify=not no_verify,
                 progress=progress,
-                **options,
             )
+    tell_warnings(context.output, made.reports)
     if workspace is not None and branch in (None, workspace.branch):
         try:
             workspace.record_all(
@@ -208,6 +219,7 @@ def _commit_query(
         made, notes = commit_query(repository, name, query, values, progress=progress, **options)
     for sentence in notes:
         context.output.note(name, ": ", sentence)
+    tell_warnings(context.output, made.reports)
     refs = refs_by_commit(repository).get(made.id, ())
     context.output.show(
         {"created": made.created, **commit_document(made, refs), "notes": notes},
@@ -215,7 +227,7 @@ def _commit_query(
     )
 
 
-def _known_branch(repository: Repository, branch: str) -> None:
+def known_branch(repository: Repository, branch: str) -> None:
     """Raise NotFound for a branch that is not there: a slip of the pen must not begin a history."""
     names.check_ref_name(branch)
     branches = repository.branches()
@@ -241,14 +253,25 @@ def _print(out: Output, made: Commit, branch: str, tables: Collection[str]) -> N
 
 
 def _dry_run(
-    context: Context, repository: Repository, sources: Mapping[str, Source], options: dict[str, Any]
+    context: Context,
+    repository: Repository,
+    sources: Mapping[str, Source],
+    options: dict[str, Any],
+    *,
+    verify: bool,
 ) -> None:
-    """Read everything and say what a commit would change."""
-    draft = repository.draft(sources, **options)
+    """Read everything, in a repository over this one, and say what a commit would change, or why it would not."""
+    from fsvc.engine.clock import timestamp
+    from fsvc.expectations.gate import pass_gate
+
+    scratch = repository.scratch()
+    draft = scratch.draft(sources, **options)
     try:
+        reports = pass_gate(draft, time=context.time() or timestamp(), verify=verify)
         planned = draft.preview()
     finally:
         draft.abandon()
+    tell_warnings(context.output, reports)
 
     def people(out: Output) -> None:
         if not planned.changes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fsvc.cli.expectations import verified_text
 from fsvc.cli.output import Output, Shown, clean, counted, human_size
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def change_text(change: Mapping[str, Any]) -> str:
         ]
     if not parts:
         parts.append("metadata, key or order changed")
-    return ", ".join(parts)
+    verified = verified_text(change)
+    return ", ".join(parts) + (f" ({verified})" if verified else "")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 
 from fsvc.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, exit_code
 from fsvc.cli.output import Output, clean
-from fsvc.errors import Corruption, FsvcError, InvalidUse
+from fsvc.errors import Corruption, ExpectationError, FsvcError, InvalidUse
 
 __all__ = ["Entry", "LazyGroup"]
 
@@ -137,7 +137,10 @@ class LazyGroup(click.Group):
             if hint is None and isinstance(error, Corruption) and "verify" not in args:
                 hint = "run 'fsvc verify' to see all that is damaged and what it affects"
             notes = getattr(error, "__notes__", [])
-            return _fail(type(error).__name__, error.message, hint, exit_code(error), json=json, notes=notes)
+            code, more = exit_code(error), {}
+            if isinstance(error, ExpectationError):
+                more = {"reports": error.reports}
+            return _fail(type(error).__name__, error.message, hint, code, json=json, notes=notes, more=more)
         except click.UsageError as error:
             _debug()
             path = error.ctx.command_path if error.ctx is not None else "fsvc"
@@ -179,15 +182,22 @@ def _debug() -> None:
 
 
 def _fail(
-    kind: str, message: str, hint: str | None, code: int, *, json: bool, notes: Sequence[str] = ()
+    kind: str,
+    message: str,
+    hint: str | None,
+    code: int,
+    *,
+    json: bool,
+    notes: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> int:
     """Say what went wrong: a sentence on stderr, and with --json a document on stdout.
 
-    ``notes`` are lines to be printed as they are, such as a query and a mark below it.
+    ``notes`` are lines to be printed as they are, such as a query and a mark below it; ``more`` goes into the document.
     """
     try:
         if json:
-            error: dict[str, Any] = {"kind": kind, "message": message, "hint": hint}
+            error: dict[str, Any] = {"kind": kind, "message": message, "hint": hint, **(more or {})}
             if notes:
                 error["notes"] = [line for note in notes for line in note.splitlines()]
             Output(json=True).document({"error": error})

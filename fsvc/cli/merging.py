@@ -10,6 +10,7 @@ import click
 
 from fsvc.cli.context import Context
 from fsvc.cli.describing import change_text, commit_document, first_line, refs_by_commit, short
+from fsvc.cli.expectations import tell_warnings
 from fsvc.cli.output import Output, clip, counted
 from fsvc.cli.tables import write_table
 from fsvc.cli.values import as_text
@@ -43,6 +44,8 @@ def merging_options(function: Callable[..., Any]) -> Callable[..., Any]:
                          help="Write rows in conflict to DIR, a Parquet file for each feature set."),
             click.option("--dry-run", is_flag=True, help="Say what would happen, and do nothing."),
             click.option("--author", metavar="WHO", help='Who signs it: "Name <email>".'),
+            click.option("--no-verify", is_flag=True,
+                         help="Do not look at expectations; the commit says so."),
             click.option("-f", "--force", is_flag=True,
                          help="Give up changed and untracked files that are in the way."),
         )
@@ -83,14 +86,18 @@ def run(
     folder: str | None,
     dry_run: bool,
     author: str | None,
+    no_verify: bool,
     force: bool,
 ) -> None:
     """Plan, and publish unless only the plan is wanted; working files follow."""
     with context.progress("merging") as progress:
         if dry_run:
-            _dry_run(context, make, folder, progress)
+            _dry_run(context, make, folder, progress, verify=not no_verify)
             return
-        done, files, plan = _publish(context, make, messages, folder, author, force, progress)
+        done, files, plan = _publish(
+            context, make, messages, folder, author, progress, force=force, verify=not no_verify
+        )
+    tell_warnings(context.output, done.reports)
     refs = refs_by_commit(context.repository()).get(done.id, ())
     document = {
         "kind": plan.kind,
@@ -110,8 +117,10 @@ def _publish(
     messages: tuple[str, ...],
     folder: str | None,
     author: str | None,
-    force: bool,
     progress: Progress,
+    *,
+    force: bool,
+    verify: bool,
 ) -> tuple[Commit, Rewritten | None, MergePlan]:
     message = "\n\n".join(text.strip() for text in messages).strip() or None
     signer = context.author(author)
@@ -125,7 +134,7 @@ def _publish(
     def publish(plan: MergePlan) -> Commit:
         who = author or (plan.theirs.author if plan.kind == "cherry-pick" else signer)
         options: dict[str, Any] = {} if fixed is None else {"time": lambda: fixed}
-        return plan.publish(message=message, author=who, **options)
+        return plan.publish(message=message, author=who, verify=verify, progress=progress, **options)
 
     workspace = context.find_workspace()
     try:
@@ -151,7 +160,7 @@ def publish_result(plan: MergePlan, commit: Commit) -> Commit:
     return commit
 
 
-def _dry_run(context: Context, make: Plan, folder: str | None, progress: Progress) -> None:
+def _dry_run(context: Context, make: Plan, folder: str | None, progress: Progress, *, verify: bool) -> None:
     """Plan in a repository over this one, so that nothing of it is ever written to it."""
     plan = make(context.repository().scratch(), progress)
     try:
@@ -159,9 +168,11 @@ def _dry_run(context: Context, make: Plan, folder: str | None, progress: Progres
         if conflict is not None:
             _tell(context, conflict, folder)
             raise conflict
+        reports = plan.check(time=context.time(), verify=verify, progress=progress)
         record = plan.preview()
     finally:
         plan.abandon()
+    tell_warnings(context.output, reports)
     changes = {} if plan.kind == "up to date" else record.changes
 
     def people(out: Output) -> None:

@@ -18,6 +18,7 @@ from fsvc.cli.describing import (
     snapshot_document,
     stored_text,
 )
+from fsvc.cli.expectations import verified_text
 from fsvc.cli.output import Output, ago, clip, counted, human_size
 from fsvc.cli.recipes import print_recipe
 from fsvc.cli.values import as_json, as_text
@@ -26,6 +27,7 @@ from fsvc.errors import Corruption, UnknownFormat
 if TYPE_CHECKING:
     from fsvc.engine.summary import ColumnSummary
     from fsvc.features.recipes import Recipe
+    from fsvc.format.expectation import Expectation
     from fsvc.snapshot import Commit, Snapshot
 
 __all__ = ["show"]
@@ -63,17 +65,33 @@ def show(context: Context, what: str | None) -> None:
         except (Corruption, UnknownFormat) as error:
             recipe = None  # the rest can be shown
             context.output.warn(error.message)
+        expected, verified = _expected(context.output, snapshot)
         context.output.show(
             {
                 **snapshot_document(snapshot),
                 "schema": [_column_document(column) for column in columns],
                 "recipe": None if recipe is None else recipe.record.document(),
+                "expectations": [one.document() for one in expected],
+                "verified": verified,
             },
-            lambda out: _print_snapshot(out, snapshot, columns, recipe),
+            lambda out: _print_snapshot(out, snapshot, columns, recipe, expected, verified),
         )
     else:
         commit, refs = found, refs_by_commit(repository).get(found.id, ())
         context.output.show(commit_document(commit, refs), lambda out: _print_commit(out, commit, refs))
+
+
+def _expected(out: Output, snapshot: Snapshot) -> tuple[list[Expectation], Any]:
+    """What is expected of the snapshot, and what its commit says came of it, None where it says nothing."""
+    from fsvc.engine import history
+
+    _, record = history.origin(snapshot.store, snapshot.commit.id, snapshot.name)
+    try:
+        expected = snapshot.expectations
+    except UnknownFormat as error:
+        out.warn(error.message)
+        expected = []
+    return expected, record.changes.get(snapshot.name, {}).get("expectations")
 
 
 def _column_document(column: ColumnSummary) -> dict[str, Any]:
@@ -90,7 +108,12 @@ def _column_document(column: ColumnSummary) -> dict[str, Any]:
 
 
 def _print_snapshot(
-    out: Output, snapshot: Snapshot, columns: Sequence[ColumnSummary], recipe: Recipe | None
+    out: Output,
+    snapshot: Snapshot,
+    columns: Sequence[ColumnSummary],
+    recipe: Recipe | None,
+    expected: Sequence[Expectation],
+    verified: Any,
 ) -> None:
     groups = len(snapshot.manifest.rows)
     stored = sum(column.stored for column in columns)
@@ -103,6 +126,9 @@ def _print_snapshot(
     )
     out.line("key      ", ", ".join(snapshot.key) or "none")
     out.line("address  ", snapshot.uri)
+    told = verified_text({"expectations": verified})
+    if expected or told:
+        out.line("expected ", counted(len(expected), "expectation"), "; when committed, ", told or "none")
     if recipe is not None:
         print_recipe(out, recipe.record)
     if not columns:

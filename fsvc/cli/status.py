@@ -9,6 +9,7 @@ import click
 from fsvc.cli.context import Context, command
 from fsvc.cli.describing import short
 from fsvc.cli.output import Output, counted
+from fsvc.format.expectation import expected_of
 
 if TYPE_CHECKING:
     from fsvc.snapshot import Commit
@@ -40,7 +41,8 @@ def status(context: Context, everything: bool) -> None:
     branch = workspace.branch
     head = workspace.repository.head(branch)
     tracked = {file.feature_set for file in files}
-    absent = sorted(name for name in (head.versions if head is not None else ()) if name not in tracked)
+    there = head.versions if head is not None else ()
+    absent = sorted(name for name in there if name not in tracked and expected_of(name) is None)
 
     def people(out: Output) -> None:
         where = f"at {short(head.id)}" if head is not None else "nothing is committed on it yet"

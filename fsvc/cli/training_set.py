@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,9 +16,10 @@ import click
 from fsvc.cli.checkout import Format, destination, write
 from fsvc.cli.context import Context, command
 from fsvc.cli.describing import commit_document, refs_by_commit, short, stored_text
+from fsvc.cli.expectations import tell_warnings
 from fsvc.cli.output import Output, counted, human_size
 from fsvc.cli.parsing import NAMES
-from fsvc.errors import Conflict, InvalidUse, UnreadableInput
+from fsvc.errors import Conflict, FsvcWarning, InvalidUse, UnreadableInput
 
 if TYPE_CHECKING:
     from fsvc.features.lookups import Lookup
@@ -46,6 +48,7 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 @click.option("--key", type=NAMES, metavar="COL,COL", help="Its key columns; else the spine's.")
 @click.option("--branch", metavar="BRANCH", help="The branch to commit on; else the current one.")
 @click.option("--tag", metavar="TAG", help="Tag the commit.")
+@click.option("--no-verify", is_flag=True, help="Do not look at expectations; the commit says so.")
 @click.option("-o", "--output", "target", metavar="PATH", help="Write it to a file, and commit nothing.")
 @click.option(
     "--format",
@@ -64,6 +67,7 @@ def training_set(
     key: tuple[str, ...] | None,
     branch: str | None,
     tag: str | None,
+    no_verify: bool,
     target: str | None,
     kind: Format | None,
     force: bool,
@@ -96,7 +100,8 @@ def training_set(
             told = wanted.describe(progress=progress)
         click.echo(json.dumps(told, indent=2))
     elif name is not None:
-        _commit(context, repository, wanted, name, message or "", key=key, branch=branch, tag=tag)
+        options = {"key": key, "branch": branch, "tag": tag, "verify": not no_verify}
+        _commit(context, repository, wanted, name, message or "", **options)
     else:
         _write(context, wanted, target, kind)
 
@@ -109,7 +114,8 @@ def _print_sql(out: Output, sql: str) -> None:
 def _commit(
     context: Context, repository: Repository, wanted: TrainingSet, name: str, message: str, **options: Any
 ) -> None:
-    with context.progress("committing") as progress:
+    with context.progress("committing") as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FsvcWarning)  # told below
         made = wanted.commit(
             name,
             message=message,
@@ -118,6 +124,7 @@ def _commit(
             progress=progress,
             **options,
         )
+    tell_warnings(context.output, made.reports)
 
     def people(out: Output) -> None:
         if not made.created:

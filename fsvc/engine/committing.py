@@ -63,6 +63,9 @@ class CommitDraft:
         self.sink = NewObjects(store.objects, self._packs, patches=self._patches)
         self._written: dict[str, Written | None] = {}
         self._extra: dict[str, Mapping[str, Any]] = {}
+        self._index: dict[str, bytes] | None = None
+        self.relied: set[str] = set()
+        """Feature sets that this commit was judged by: they too have to be at the head as they were at the base."""
 
     def parent_manifest(self, name: str) -> Manifest | None:
         """The snapshot that a feature set has at the base, if it is there."""
@@ -99,11 +102,34 @@ class CommitDraft:
         """What was set for a feature set, if anything was."""
         return self._written.get(name)
 
+    def settle(self, time: str) -> None:
+        """End the writing, so that what was written can be read: it is durable, and no ref leads to it.
+
+        ``time`` is now. Raises StorageError where something that it stands on is gone, or about to go.
+        """
+        own = self._finished()
+        # As before a commit: what is durable has to stand on what is.
+        self._recheck(time)
+        self.store.storage.put_batch({**self.sink.reused_index, **own})
+        for key, data in own.items():
+            self.store.objects.remember(key, data)
+
+    def _finished(self) -> dict[str, bytes]:
+        """Write the last pack; gives the index file of all that are new, if there are any."""
+        if self._index is None:
+            entries = self._packs.finish()
+            self._index = {}
+            if entries:
+                table = index.write_table(entries, compress=self._patches)
+                self._index[index_key(index.table_id(table))] = table
+        return self._index
+
     def abandon(self) -> None:
         """Give up: no ref was touched; packs that were written stay unreferenced."""
         self._packs.abandon()
 
-    def _changed(self) -> dict[str, Written]:
+    @property
+    def changed(self) -> dict[str, Written]:
         """The snapshots that are not those of the base: what this commit touches."""
         record = self._base_record
         return {
@@ -139,12 +165,8 @@ class CommitDraft:
         When another writer was first and touched other feature sets, the commit is put on top of
         theirs. Raises ConflictError naming both commits where they touched the same one.
         """
-        entries = self._packs.finish()
-        own_index: dict[str, bytes] = {}
-        if entries:
-            table = index.write_table(entries, compress=self._patches)
-            own_index[index_key(index.table_id(table))] = table
-        if not self._changed() and not allow_empty and self.base is not None:
+        own_index = self._finished()
+        if not self.changed and not allow_empty and self.base is not None:
             # Objects of an unchanged table are new only where old ones were lost: they take their place.
             self.store.storage.put_batch(own_index)
             for key, data in own_index.items():
@@ -156,7 +178,7 @@ class CommitDraft:
         # Other writers' index files go along: one that was seen in the store may not be durable yet.
         batch: dict[str, bytes | memoryview] = {**self.sink.reused_index, **own_index}
         standing: set[str] = set()
-        for name, written in self._changed().items():
+        for name, written in self.changed.items():
             parent = self._base_record.feature_sets.get(name) if self._base_record else None
             key = manifest_key(written.manifest.id)
             base = parent.snapshot if parent else None
@@ -217,7 +239,7 @@ class CommitDraft:
         )
 
     def _touched_meanwhile(self, current: str | None) -> str | None:
-        """A feature set of this commit that is not at the branch's head as it was at the base, if any.
+        """A feature set of this commit, or that it relies on, which the head has not as the base has it, if any.
 
         Raises Conflict where the branch was deleted: a commit must not bring back half of it.
         """
@@ -230,7 +252,8 @@ class CommitDraft:
             )
         theirs = self.store.commit(current).feature_sets
         base = self._base_record.feature_sets if self._base_record else {}
-        return next((name for name in self._changed() if theirs.get(name) != base.get(name)), None)
+        names = [*self.changed, *sorted(self.relied)]
+        return next((name for name in names if theirs.get(name) != base.get(name)), None)
 
     def _recheck(self, time: str, others: Collection[str] = ()) -> None:
         """Raise StorageError where a pack, or another file, that this commit stands on is gone, or about to go."""
@@ -262,7 +285,7 @@ class CommitDraft:
         sets = dict(before.feature_sets) if before else {}
         changes: dict[str, dict[str, Any]] = {}
         # What was handed over as it was at the base is left as others have made it since.
-        for name, written in sorted(self._changed().items()):
+        for name, written in sorted(self.changed.items()):
             old = sets.get(name)
             sets[name] = SetVersion(written.manifest.id, old.version + 1 if old else 1)
             changes[name] = {

@@ -141,9 +141,11 @@ class Merge:
         """Merge a feature set by key with one base; why that cannot be, if so."""
         if ours is None:
             return f"feature set {name!r} is not in ours any more, and was changed by theirs"
-        if base is None:
+        readers = [self._reader(snapshot) for snapshot in (ours, theirs)]
+        before = self._empty(*readers) if base is None else self._reader(base)
+        if before is None:
             return f"feature set {name!r} was added on both sides, with different content"
-        readers = [self._reader(snapshot) for snapshot in (base, ours, theirs)]
+        readers = [before, *readers]
         keys = {reader.manifest.key for reader in readers}
         if keys == {()}:
             return f"feature set {name!r} has no key and was changed on both sides: its rows cannot be told apart"
@@ -167,6 +169,14 @@ class Merge:
             return f"feature set {name!r}: {error.message}"
         outcome.merges.append(merge)
         return None
+
+    def _empty(self, ours: SnapshotReader, theirs: SnapshotReader) -> SnapshotReader | None:
+        """The base of tables that both sides added: their columns and key, without rows; None where these differ."""
+        one, other = ours.manifest, theirs.manifest
+        same = one.schema.equals(other.schema, check_metadata=True) and one.key == other.key
+        if not same or not one.key or one.category_types:
+            return None
+        return SnapshotReader(self.store.objects, write_snapshot(one.schema, [], key=one.key).manifest)
 
     def _reader(self, snapshot: str) -> SnapshotReader:
         return SnapshotReader(self.store.objects, self.store.manifest(snapshot))

@@ -106,6 +106,7 @@ def commit_query(
     tag: str | None = None,
     metadata: Mapping[str, str] | None = None,
     training_set: Mapping[str, Any] | None = None,
+    verify: bool = True,
     progress: Progress = silent,
 ) -> tuple[Commit, list[str]]:
     """As :meth:`Repository.commit_query`; gives the commit, and sentences on what should be known of it."""
@@ -160,7 +161,16 @@ def commit_query(
         except BaseException:
             draft.abandon()
             raise
-    commit = repository.publish(draft, message=message, author=author, time=time, metadata=metadata, tag=tag)
+    commit = repository.publish(
+        draft,
+        message=message,
+        author=author,
+        time=time,
+        metadata=metadata,
+        tag=tag,
+        verify=verify,
+        progress=progress,
+    )
     notes = [*answer.inexact, *running.wide, *loose]
     if not commit.created:
         notes.append(

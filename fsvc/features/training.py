@@ -68,6 +68,7 @@ class TrainingSet:
         branch: str | None = None,
         tag: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        verify: bool = True,
         progress: Progress = silent,
     ) -> Commit:
         """Make it, and commit it as a feature set with its recipe. Raises what :meth:`Repository.commit_query` does."""
@@ -81,8 +82,10 @@ class TrainingSet:
             branch=branch,
             tag=tag,
             metadata=metadata,
+            verify=verify,
             progress=progress,
         )
+        commit.warn()
         return commit
 
     def _commit(self, repository: Repository, name: str, **options: Any) -> tuple[Commit, list[str]]:
