@@ -453,8 +453,7 @@ class Repository:
         if key is not None or between is not None:
             if name is None:
                 raise InvalidUse("a key is one of a feature set", hint="name the feature set")
-            rows = self.blame(name, key, revision=revision, between=between)
-            return list(dict.fromkeys(version.commit for version in rows.versions()))[:limit]
+            return self.blame(name, key, revision=revision, between=between).commits(limit)
         start = self.resolve(revision, feature_set=name)
         found: list[Commit] = []
         seen = False
