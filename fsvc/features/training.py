@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pyarrow as pa
 
@@ -19,7 +19,7 @@ from fsvc.errors import Corruption, InvalidUse
 from fsvc.features import lookups, splits
 from fsvc.features.columns import absent, kind_of_time
 from fsvc.features.lookups import SPINE, Joined, Lookup, ties_named
-from fsvc.features.recipes import Recipe, Recorded, commit_query, programs, run_query
+from fsvc.features.recipes import Published, Recipe, Recorded, commit_query, programs, run_query
 from fsvc.features.splits import Split
 from fsvc.format.recipe import RecipeRecord
 from fsvc.query.sql import ROW
@@ -53,35 +53,20 @@ class TrainingSet:
     def __repr__(self) -> str:
         return f"<TrainingSet of {', '.join(self.inputs)}>"
 
-    def commit(
-        self,
-        name: str,
-        *,
-        message: str,
-        key: str | Sequence[str] | None = None,
-        author: str | None = None,
-        time: str | None = None,
-        branch: str | None = None,
-        tag: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        progress: Progress = silent,
-    ) -> Commit:
-        """Make it, and commit it as a feature set with its recipe. Raises what :meth:`Repository.commit_query` does."""
-        commit, _ = self._commit(
-            self.repository,
-            name,
-            message=message,
-            key=self.key if key is None else key,
-            author=author,
-            time=time,
-            branch=branch,
-            tag=tag,
-            metadata=metadata,
-            progress=progress,
-        )
+    def commit(self, name: str, **options: Unpack[Published]) -> Commit:
+        """Make it, and commit it as a feature set with its recipe.
+
+        ``message=`` has to be given; ``key``, ``author``, ``time``, ``branch``, ``tag``, ``metadata`` and
+        ``progress`` are those of :meth:`Repository.commit`. Raises what :meth:`Repository.commit_query` does.
+        """
+        if options.get("key") is None:
+            options["key"] = self.key
+        commit, _ = self._commit(self.repository, name, **options)
         return commit
 
-    def _commit(self, repository: Repository, name: str, **options: Any) -> tuple[Commit, list[str]]:
+    def _commit(
+        self, repository: Repository, name: str, **options: Unpack[Published]
+    ) -> tuple[Commit, list[str]]:
         with ties_named():
             return commit_query(
                 repository,
