@@ -470,6 +470,30 @@ def test_two_lookups_in_one_feature_set_have_names_of_their_own(
         assert (scores.to_arrow()["prediction"].to_pylist(), scores.commits) == (right, commits)
 
 
+def test_only_what_the_model_takes_is_looked_up(trained: str, accounts: fsvc.Repository) -> None:
+    nobody = spine_of([("nobody", 1), ("a", 40)])
+    scores = fsvc.mlflow.score_batch(of_training_set(accounts.snapshot("train"), ["amount"]), nobody)
+    assert scores.to_arrow()["prediction"].to_pylist() == [0.0, 100.0]
+    assert (scores.commits, scores.missing, scores.missing_rows) == ({}, {}, 0)
+    scores = fsvc.mlflow.score_batch(of_training_set(accounts.snapshot("train"), ["size"]), nobody, "main")
+    assert scores.to_arrow()["prediction"].to_pylist() == [
+        None,
+        0.25,
+    ]  # the balance is too old, and not asked for
+    assert scores.missing == {"regions": 1}
+
+
+def test_the_time_of_a_row_may_be_all_that_is_looked_up(sqlite: str, accounts: fsvc.Repository) -> None:
+    accounts.commit({"visits": pa.table({"who": ["a", "a"], "day": [3, 8]})}, key=["who", "day"], message="v")
+    lookup = fsvc.Lookup("visits", {"buyer": "who"}, time="day", columns=[], time_as="last")
+    made = accounts.training_set(pa.table({"buyer": ["a"], "at": [9]}), [lookup], time="at")
+    uri = of_training_set(made.commit("train", message="train").snapshot("train"), ["last"])
+    for at in ("training", "main"):
+        spine = pa.table({"buyer": ["a", "a", "a"], "at": [7, 8, 2]})
+        scores = fsvc.mlflow.score_batch(uri, spine, at)
+        assert scores.to_arrow()["prediction"].to_pylist() == [3.0, 8.0, None]
+
+
 def test_ties_at_another_revision_are_refused_as_in_training(sqlite: str, accounts: fsvc.Repository) -> None:
     lookup = fsvc.Lookup("regions", {"buyer": "who"})
     made = accounts.training_set(spine_of(EVENTS), [lookup]).commit("train", message="train")
