@@ -91,6 +91,10 @@ class Blame:
             for found in self._rows.versions(limit)
         ]
 
+    def commits(self, limit: int | None = None) -> list[Commit]:
+        """The commits that changed any of the rows, newest first; with ``limit``, found as in :meth:`versions`."""
+        return [Commit(self._repository.store, *found) for found in self._rows.commits(limit)]
+
     def cells(self) -> list[CellOrigin]:
         """For every cell of the rows as they are now, the commit that last set it."""
         return [

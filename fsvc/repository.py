@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from fsvc.engine.writing import Written
     from fsvc.expectations import Expectation
     from fsvc.features.lookups import Lookup
+    from fsvc.features.recipes import Options as QueryOptions
     from fsvc.features.splits import Split
     from fsvc.features.training import TrainingSet
     from fsvc.merging import Kind, MergePlan
@@ -250,30 +251,20 @@ class Repository:
         name: str,
         query: str,
         parameters: Parameters | None = None,
-        *,
-        message: str,
-        tables: Mapping[str, Any] | None = None,
-        key: Keys | None = None,
-        time_zone: str = "UTC",
-        threads: int = 1,
-        author: str | None = None,
-        time: str | None = None,
-        branch: str | None = None,
-        tag: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        verify: bool = True,
-        progress: Progress = silent,
+        **options: Unpack[QueryOptions],
     ) -> Commit:
         """Commit the result of a query over feature sets, and with it the recipe: see :attr:`Snapshot.recipe`.
 
         ``query`` is one SELECT of DuckDB, as :meth:`sql` takes it, with ``parameters`` (numbers, texts, dates and
         times, bytes, lists of these). What it names without a revision is what ``branch`` has now; the recipe
-        pins all of it by hash. It reads nothing else: a file, or a table in memory, is passed in ``tables`` and
-        named by its name there, and its identity is recorded. ``time_zone`` is the session's.
+        pins all of it by hash. It reads nothing else: a file, or a table in memory, is passed in ``tables=`` and
+        named by its name there, and its identity is recorded. ``time_zone=`` is the session's, UTC unless told.
 
-        It runs in one thread unless told, since sums of floating-point numbers depend on how threads share the
-        rows. A FsvcWarning says what of the result the query leaves open. Rows are streamed. ``verify`` is as in
-        :meth:`commit`.
+        It runs in one thread unless ``threads=`` says otherwise, since sums of floating-point numbers depend on how
+        threads share the rows. A FsvcWarning says what of the result the query leaves open. Rows are streamed.
+
+        ``message=`` has to be given; ``key``, ``author``, ``time``, ``branch``, ``tag``, ``metadata``, ``verify`` and
+        ``progress`` are those of :meth:`commit`.
 
         Raises what :meth:`commit` and :meth:`sql` raise; NotAllowed for a query that reads a file by itself.
         """
@@ -281,24 +272,7 @@ class Repository:
 
         from fsvc.features.recipes import commit_query
 
-        commit, notes = commit_query(
-            self,
-            name,
-            query,
-            parameters,
-            message=message,
-            tables=tables,
-            key=key,
-            time_zone=time_zone,
-            threads=threads,
-            author=author,
-            time=time,
-            branch=branch,
-            tag=tag,
-            metadata=metadata,
-            verify=verify,
-            progress=progress,
-        )
+        commit, notes = commit_query(self, name, query, parameters, **options)
         for sentence in notes:
             warnings.warn(f"{name}: {sentence}", FsvcWarning, stacklevel=2)
         commit.warn()
@@ -545,8 +519,7 @@ class Repository:
         if key is not None or between is not None:
             if name is None:
                 raise InvalidUse("a key is one of a feature set", hint="name the feature set")
-            rows = self.blame(name, key, revision=revision, between=between)
-            return list(dict.fromkeys(version.commit for version in rows.versions()))[:limit]
+            return self.blame(name, key, revision=revision, between=between).commits(limit)
         start = self.resolve(revision, feature_set=name)
         found: list[Commit] = []
         seen = False

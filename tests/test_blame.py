@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory import memory_repository
 
+from fsvc.engine import history
 from fsvc.engine.store import Store
 from fsvc.errors import InvalidUse, NotFound
 from fsvc.repository import Repository
@@ -63,9 +64,9 @@ def test_blame_tells_what_replaying_history_tells(pool: Pool, seed: int) -> None
                 for v in versions
             ]
             assert told == replayed(pool, history, int(key))
-            assert [commit.id for commit in repository.log("t", key=key_value(pool, int(key)))] == [
-                commit for commit, _, _ in told
-            ]
+            for limit in (None, 1, 2):
+                logged = repository.log("t", key=key_value(pool, int(key)), limit=limit)
+                assert [commit.id for commit in logged] == [commit for commit, _, _ in told][:limit]
             origins = {cell.column: cell.commit.id for cell in blame.cells()}
             expected: dict[str, str] = {}
             if int(key) in rows:
@@ -152,6 +153,32 @@ def test_every_version_of_a_row_is_told() -> None:
     assert [c.message for c in repository.log("t", key=1)] == ["other", "first"]
     assert [c.message for c in repository.log("t", key=1, limit=1)] == ["other"]
     assert repository.blame("t", 7).versions() == []
+
+
+def test_the_log_of_rows_counts_commits_and_reads_no_more_of_history_than_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = memory_repository()
+    for number in range(60):
+        # Each commit changes both rows.
+        table = pa.table({"id": [1, 2], "a": [number, -number]})
+        repository.commit({"t": table}, key="id", message=f"{number}")
+    walked: list[str] = []
+    ancestors = history.ancestors
+
+    def counted(*words: Any) -> Any:
+        for commit, record in ancestors(*words):
+            walked.append(commit)
+            yield commit, record
+
+    monkeypatch.setattr(history, "ancestors", counted)
+    found = repository.log("t", between=(1, 2), limit=3)
+    assert [commit.message for commit in found] == ["59", "58", "57"]
+    assert len(walked) < 20
+    found = repository.log("t", key=2, limit=30)
+    assert [commit.message for commit in found] == [str(number) for number in range(59, 29, -1)]
+    walked.clear()
+    assert len(repository.log("t", key=2)) == len(walked) == 60
 
 
 def test_each_cell_names_the_commit_that_set_it_last() -> None:

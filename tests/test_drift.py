@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import special, stats
 from scipy.spatial import distance
@@ -21,6 +22,7 @@ from scipy.spatial import distance
 import fsvc
 from fsvc.drift import Thresholds, document, html
 from fsvc.drift.metrics import SMALLEST_SHARE, binned_distances, exact_distances, jensen_shannon, psi
+from fsvc.drift.numbers import measure
 from fsvc.errors import InvalidUse, NotFound
 
 SHAPES = {
@@ -121,6 +123,38 @@ def test_distances_of_any_values(one: list[float], other: list[float], cuts: lis
     rough = binned_distances(edges, *(_binned(edges, values) for values in (before, after)))
     assert rough.ks - 1e-9 <= found.ks <= rough.ks + rough.ks_error + 1e-9
     assert abs(rough.wasserstein - found.wasserstein) <= rough.wasserstein_error + 1e-6 * scale
+
+
+numbers_of_all_kinds = st.lists(
+    st.one_of(
+        st.floats(),
+        st.none(),
+        st.integers(-3, 3).map(float),
+        st.sampled_from([-0.0, 5e-324, 1.7e308, -1.7e308]),
+    ),
+    max_size=80,
+)
+
+
+@given(numbers_of_all_kinds, numbers_of_all_kinds, st.integers(2, 40), st.sampled_from([1, 7, 1 << 14]))
+def test_what_is_counted_in_any_order_is_what_sorting_finds(
+    one: list[float | None], other: list[float | None], bins: int, at_once: int
+) -> None:
+    before, after = (pa.array(values, pa.float64()) for values in (one, other))
+    numbers = np.array([value for value in one if value is not None and math.isfinite(value)])
+    told: Any = {"bins": bins, "source": "", "shown": repr}
+    exact = measure([before], [after], sample=None, **told)
+    assume(len(numbers))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fsvc.drift.numbers._SLICE", at_once)
+        parts = [[array[:5], array[5:]] for array in (before, after)]
+        counted = measure(*parts, sample=np.sort(numbers) + 0.0, **told)
+    assert replace(counted.bins, source="") == replace(exact.bins, source="")
+    assert counted.finite == exact.finite
+    for side in ("before", "after"):
+        found, right = getattr(counted, side), getattr(exact, side)
+        assert replace(found, mean=None, deviation=None) == replace(right, mean=None, deviation=None)
+        assert math.copysign(1, found.minimum or 0.0) == math.copysign(1, right.minimum or 0.0)
 
 
 def _binned(edges: Any, values: Any) -> Any:

@@ -104,6 +104,48 @@ def test_later_commits_and_merges_find_the_recipe_of_what_they_hold(shop: Reposi
         _ = shop.snapshot("orders").recipe
 
 
+def test_a_pick_keeps_the_recipe_of_what_it_takes_over_whole(shop: Repository) -> None:
+    shop.branch("try")
+    made = quietly(shop, "totals", TOTALS, key="customer", branch="try")
+    shop.commit({"other": ORDERS}, message="meanwhile")
+    picked = shop.cherry_pick("try").snapshot("totals")
+    assert (picked.id, picked.recipe.record) == (made.id, made.recipe.record)
+    assert picked.recipe.commit.id == shop.head().id  # type: ignore[union-attr]
+    assert picked.recipe.rebuild().identical
+    shop.branch("again", "main~1")
+    assert shop.cherry_pick("main", branch="again").snapshot("totals").recipe.sql == TOTALS
+
+
+def test_a_merge_of_rows_keeps_a_recipe_only_where_it_gives_what_the_recipe_made(shop: Repository) -> None:
+    start = pa.table({"customer": ["a", "b", "c"], "total": [0.0, 0.0, 0.0]})
+    shop.commit({"totals": start}, key="customer", message="start")
+    for branch, totals in (("same", [4.5, 0.0, 0.0]), ("other", [0.0, 0.0, 0.0])):
+        shop.branch(branch)
+        more = ["z"] if branch == "other" else []
+        table = pa.table({"customer": ["a", "b", "c", *more], "total": [*totals, *(1.0 for _ in more)]})
+        shop.commit({"totals": table}, message=branch, branch=branch)
+    made = quietly(shop, "totals", TOTALS, key="customer")
+    same = shop.cherry_pick("main", branch="same").snapshot("totals")
+    assert same.id == made.id and same.recipe.sql == TOTALS
+    other = shop.cherry_pick("main", branch="other").snapshot("totals")
+    assert other.num_rows == 4
+    with pytest.raises(NotFound, match="was not made by a recipe"):
+        _ = other.recipe
+
+
+def test_a_revert_brings_the_recipe_back_with_the_snapshot(shop: Repository) -> None:
+    made = quietly(shop, "totals", TOTALS, key="customer")
+    shop.commit({"other": ORDERS}, message="meanwhile")
+    shop.commit({"totals": made.to_arrow().slice(1)}, message="by hand")
+    back = shop.revert("main").snapshot("totals")
+    assert (back.id, back.version) == (made.id, 3)
+    assert back.recipe.record == made.recipe.record and back.recipe.rebuild().identical
+    forth = shop.revert("main").snapshot("totals")  # what was committed by hand has no recipe
+    assert forth.num_rows == made.num_rows - 1
+    with pytest.raises(NotFound, match="was not made by a recipe"):
+        _ = forth.recipe
+
+
 def test_a_revision_in_the_query_and_one_set_at_two_of_them(shop: Repository) -> None:
     shop.commit({"orders": ORDERS.slice(1)}, message="fewer")
     query = 'select count(*) as n from orders@v1 union all select count(*) from "orders" order by n'

@@ -245,6 +245,7 @@ def _story(run: _Run, place: Path) -> None:
 
     _compare_sizes(run, [customers, run.names["customers2"], customers3], place)
     run.names["customers3"] = customers3
+    _recipe_story(run)
     if _has_mlflow():
         model_story(run)
     comparing_story(run)
@@ -265,6 +266,21 @@ def _compare_query(run: _Run, customers: pa.Table) -> None:
     )
     found = [(region, n, int(visits)) for region, n, visits in run.names["found"].fetchall()]
     run.expect(found == expected, "DuckDB's answer on v1 is not pyarrow's on the original table")
+
+
+def _recipe_story(run: _Run) -> None:
+    """Commit the result of a query, make it again to the last bit, and see what stands on what."""
+    run.shell(
+        "A feature set made by a query; the commit records the query, and by hash what it read",
+        "commit", "regions", "--key", "region", "-m", "spending by region", "--sql",
+        "select region, sum(amt_30d) as spent from customers group by region order by region",
+    )  # fmt: skip
+    result = run.shell(
+        "Run it again, on the very data that it read: the result is the same", "rebuild", "regions"
+    )
+    run.expect(": bit-identical," in result, "a feature set that was built again is another one")
+    result = run.shell("What it was made from", "lineage", "regions")
+    run.expect("customers v3" in result, "the lineage does not name what the query read")
 
 
 def _compare_sizes(run: _Run, tables: list[pa.Table], place: Path) -> None:

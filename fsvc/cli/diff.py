@@ -121,6 +121,8 @@ def _found(context: Context, words: Sequence[str], key: tuple[str, ...] | None, 
     if len(sides) < 2:
         return _working(context, before, name, options)
     after = _after(context, repository, sides[1], name, before)
+    if _is_snapshot(before) and _is_snapshot(after) and all(side.startswith(MODEL_SCHEMES) for side in sides):
+        before, after = _as_used(before, after), _as_used(after, before)
     result = _Found()
     if _is_snapshot(before):
         one = repository.diff(before, after, **options)
@@ -162,13 +164,21 @@ def _side(context: Context, repository: Repository, text: str, name: str | None)
     if text.startswith(MODEL_SCHEMES):
         with talking_to_mlflow(context, None) as models:
             trained_on: Snapshot = models.restore(text, repository=repository)
-        # All columns are a choice too: what the other model did not use is a difference between the two.
-        return trained_on if trained_on.columns is not None else trained_on.select(trained_on.schema.names)
+        return trained_on
     if name is None:
         return find(repository, text)
     if "@" in text:
         raise InvalidUse(f"{text!r} names a feature set already", hint=f"leave {name!r} out")
     return repository.resolve(text, feature_set=name).snapshot(name)
+
+
+def _as_used(model: Snapshot, other: Snapshot) -> Snapshot:
+    """What a model was trained on, beside another model's: all columns are a choice too where the other chose some.
+
+    What only one of them used is a difference between the two.
+    """
+    chose = model.columns is not None or other.columns is None
+    return model if chose else model.select(model.schema.names)
 
 
 def _after(

@@ -79,8 +79,11 @@ def exact_distances(before: Values, after: Values) -> Distances:
         steps.append((side[last], np.concatenate([[0.0], (last + 1) / len(side)])))
     # Timsort merges two runs that are sorted, in one pass.
     points = np.sort(np.concatenate([values for values, _ in steps]), kind="stable")
-    points = points[np.append(points[1:] != points[:-1], True)]
-    shares = [share[np.searchsorted(values, points, "right")] for values, share in steps]
+    ends = np.append(np.flatnonzero(points[1:] != points[:-1]) + 1, len(points))
+    points = points[ends - 1]
+    # Of the values up to each point those that are not of the one side are of the other.
+    own = np.searchsorted(steps[0][0], points, "right")
+    shares = [share[reached] for (_, share), reached in zip(steps, (own, ends - own), strict=True)]
     apart = np.abs(shares[0] - shares[1])
     with np.errstate(over="ignore"):  # the widest doubles are farther apart than a double can say
         moved = float((apart[:-1] * np.diff(points)).sum())

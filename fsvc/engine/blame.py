@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,8 @@ __all__ = ["CellOrigin", "KeyRange", "RowVersion", "Rows", "row_history"]
 
 _REACH = 8
 """How many commits are looked at first where a few changes are wanted."""
+
+_Found = TypeVar("_Found")
 
 Key: TypeAlias = "tuple[Any, ...] | KeyRange"
 """The values of the key columns, in their order; or a range of a key of one column."""
@@ -350,23 +352,33 @@ class Rows:
 
         For a few of them, as much of history is looked at as it takes to find them.
         """
+        return self._first(
+            limit, lambda rows: [told for change in rows._changes() for told in rows._told(*change)]
+        )
+
+    def commits(self, limit: int | None = None) -> list[tuple[str, CommitRecord]]:
+        """The commits that changed any of the rows, newest first, or the first of them; see :meth:`versions`."""
+        return self._first(limit, lambda rows: [(commit, record) for commit, record, *_ in rows._changes()])
+
+    def _first(self, limit: int | None, of: Callable[[Rows], list[_Found]]) -> list[_Found]:
+        """What is found in all of history, or the first of it, found in as little of history as it takes."""
         if limit is None:
-            return self._versions()
+            return of(self)
         reach = max(_REACH, limit)
         while True:
             part = Rows(*self._made_of)
             part._reach = reach
             part._memo, part._found, part._entries = self._memo, self._found, self._entries
             part._patched = self._patched
-            found = part._versions()
+            found = of(part)
             if len(found) >= limit or len(part._commits) < reach:
                 return found[:limit]
             reach *= 4
 
-    def _versions(self) -> list[RowVersion]:
+    def _changes(self) -> Iterator[tuple[str, CommitRecord, str | None, str | None, Flags]]:
+        """The commits that changed rows, newest first: the snapshots there and in the first parent, and which rows."""
         total = len(self._universe[0][0])
         live = {self._head: np.ones(total, np.bool_)}
-        found: list[RowVersion] = []
         for commit, record in self._commits:
             rows = live.pop(commit, None)
             if rows is None or not rows.any():
@@ -382,10 +394,9 @@ class Rows:
             if not olds:
                 left &= self._place(new) >= 0
             if left.any():
-                found.extend(self._told(commit, record, new, first, left))
+                yield commit, record, new, first, left
                 for parent in record.parents:
                     _pass_on(live, parent, left)
-        return found
 
     def _told(
         self, commit: str, record: CommitRecord, new: str | None, old: str | None, rows: Flags

@@ -8,6 +8,9 @@ decided by time, and nothing is written before it is known that nothing conflict
 The base of a merge is the best common ancestor in the graph. After criss-cross merges there are several. Then
 the merge is made with each, and stands if all give the same tables: so no choice among them can bring back
 what one side had undone.
+
+How a snapshot was made goes with it: a pick of a commit, or a way back, that gives a feature set the very snapshot of
+theirs takes its recipe over. A merge of rows that gives another one is made by no recipe.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from fsvc.engine.threeway import Strategy, TableMerge
 from fsvc.engine.writing import Written, write_chunks, write_snapshot
 from fsvc.errors import Conflict, InvalidUse, MergeConflict
 from fsvc.format.commit import CommitRecord
+from fsvc.format.recipe import MEMBER
 
 __all__ = ["Merge"]
 
@@ -223,6 +227,7 @@ class Merge:
         for name, outcome in self._outcomes.items():
             if outcome.snapshot is not None:
                 self.draft.take(name, outcome.snapshot)
+                self._keep_recipe(name, outcome.snapshot)
                 continue
             written = [self._write(name, merge, keep=i == 0) for i, merge in enumerate(outcome.merges)]
             if len({one.manifest.id for one in written}) > 1:
@@ -235,7 +240,18 @@ class Merge:
                     reason, reasons={name: reason}, hint="choose one of them with --base COMMIT"
                 )
             self.draft.add(name, written[0])
+            self._keep_recipe(name, written[0].manifest.id)
         self._written = True
+
+    def _keep_recipe(self, name: str, snapshot: str) -> None:
+        """Record how a snapshot was made that theirs has too; a second parent leads to that record by itself."""
+        value = self.store.commit(self.theirs).feature_sets.get(name)
+        if self.merged is not None or value is None or value.snapshot != snapshot:
+            return
+        _, origin = history.origin(self.store, self.theirs, name)
+        recipe = origin.changes.get(name, {}).get(MEMBER)
+        if recipe is not None:
+            self.draft.note(name, {MEMBER: recipe})
 
     def _write(self, name: str, merge: TableMerge, *, keep: bool) -> Written:
         changed = merge.changed_chunks()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 import pyarrow as pa
 
-from fsvc.errors import InvalidUse
+from fsvc.errors import Corruption, InvalidUse, KeyViolation
 from fsvc.features.columns import field_of, kind_of_key, kind_of_time
 from fsvc.query.sql import ROW
 from fsvc.query.texttypes import quote_name as q
@@ -17,11 +18,14 @@ from fsvc.query.texttypes import quote_text
 from fsvc.repository import Repository
 from fsvc.snapshot import Snapshot
 
-__all__ = ["TIED", "Joined", "Lookup", "Ties", "check", "clause", "decided", "join", "values"]
+__all__ = ["SPINE", "Joined", "Lookup", "Ties", "found", "join", "query", "ties_named", "values"]
 
 Ties: TypeAlias = Literal["refuse", "first", "last"] | Sequence[str]
 
-TIED: Final = " has several rows with the same "
+SPINE: Final = "spine"
+"""The name that the query has for the spine."""
+
+_TIED: Final = " has several rows with the same "
 """What DuckDB's error says where rows are tied."""
 
 
@@ -55,27 +59,110 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Joined:
-    """A lookup against the schemas at hand: the snapshot, and what of it goes where."""
+    """A lookup in a snapshot: what of it goes where.
+
+    Attributes:
+        name: what the query calls the feature set.
+        snapshot: the snapshot, whole.
+        on: the columns that have to be equal, of the spine and of the feature set.
+        time: the feature set's column of times; None for a lookup without one.
+        columns: where the columns come from, by the names that they get.
+        max_age: how old a row may be, in the time's own numbers: microseconds, days or integers.
+        ties, time_as: as in :class:`Lookup`.
+    """
 
     name: str
-    lookup: Lookup
     snapshot: Snapshot
-    on: dict[str, str]
-    columns: dict[str, str]
-    ties: tuple[str, ...] | str
-    max_age: int | None
+    on: Mapping[str, str]
+    time: str | None
+    columns: Mapping[str, str]
+    ties: tuple[str, ...] | str = "refuse"
+    max_age: int | None = None
+    time_as: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The feature set and its version, for messages."""
+        return f"{self.snapshot.name}@v{self.snapshot.version}"
+
+    @property
+    def key(self) -> list[str]:
+        """The columns of the feature set by which rows are found: ``on``, and the time."""
+        return [*self.on.values(), *([self.time] if self.time is not None else [])]
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Everything that it adds to a row, time included: the feature set's columns by the names that they get."""
+        times = {} if self.time_as is None or self.time is None else {self.time_as: self.time}
+        return {**self.columns, **times}
 
     def document(self) -> dict[str, Any]:
-        """It as JSON values."""
+        """It as JSON values, as recipes record it; the snapshot is recorded among their inputs."""
         return {
             "name": self.name,
-            "on": self.on,
-            "time": self.lookup.time,
-            "columns": self.columns,
+            "on": dict(self.on),
+            "time": self.time,
+            "columns": dict(self.columns),
             "max_age": self.max_age,
             "ties": self.ties if isinstance(self.ties, str) else list(self.ties),
-            "time_as": self.lookup.time_as,
+            "time_as": self.time_as,
         }
+
+    @classmethod
+    def parse(cls, value: Any, snapshot: Snapshot, *, what: str) -> Joined:
+        """Read :meth:`document` back, with the snapshot to look in. Raises Corruption where it is none."""
+        try:
+            ties = value["ties"] if isinstance(value["ties"], str) else tuple(value["ties"])
+            one = cls(
+                value["name"],
+                snapshot,
+                dict(value["on"]),
+                value["time"],
+                dict(value["columns"]),
+                ties,
+                value["max_age"],
+                value["time_as"],
+            )
+            names = [one.name, *one.on, *one.on.values(), *one.columns, *one.columns.values()]
+            names += [name for name in (one.time, one.time_as) if name is not None]
+            whole = one.max_age is None or (type(one.max_age) is int and one.time is not None)
+            known = ties in ("refuse", "first", "last") or isinstance(ties, tuple)
+            if one.on and whole and known and all(isinstance(name, str) for name in [*names, *ties]):
+                return one
+        except (TypeError, KeyError, ValueError):
+            pass
+        raise Corruption(f"{what} has a lookup that is none")
+
+    def check(self, spine: pa.Schema, time: str | None) -> None:
+        """Check that the rows of a spine, with this column of times, can be found by it.
+
+        Raises NotFound for columns that are not there, InvalidUse for types that cannot be compared.
+        """
+        schema, what = self.snapshot.schema, self.label
+        for left, right in self.on.items():
+            ours, theirs = field_of(spine, left, "the spine"), field_of(schema, right, what)
+            if kind_of_key(ours.type, left, "the spine") != kind_of_key(theirs.type, right, what):
+                raise InvalidUse(
+                    f"column {left!r} of the spine is {ours.type}, and {right!r} of {what} is {theirs.type}:"
+                    " they are never equal",
+                    hint="give both one type",
+                )
+        if self.time is not None:
+            kind = kind_of_time(schema, self.time, what)
+            if time is None:
+                raise InvalidUse(
+                    f"{what} is looked up by time, and the spine has none",
+                    hint="time= names the spine's column",
+                )
+            own = kind_of_time(spine, time, "the spine")
+            if own != kind:
+                raise InvalidUse(
+                    f"column {time!r} of the spine is a {own}, and {self.time!r} of {what} a {kind}:"
+                    " which one comes first is not determined",
+                    hint="give both a time zone, or none; and make a date the time at which it was known",
+                )
+        for column in [*self.columns.values(), *(self.ties if isinstance(self.ties, tuple) else ())]:
+            field_of(schema, column, what)
 
 
 def join(
@@ -91,55 +178,26 @@ def join(
     chosen = snapshot.columns
     if chosen is not None:
         snapshot = snapshot.commit.snapshot(snapshot.name)
-    schema, what = snapshot.schema, f"{snapshot.name}@v{snapshot.version}"
-    on = _pairs(lookup.on)
-    for left, right in on.items():
-        ours, theirs = field_of(spine, left, "the spine"), field_of(schema, right, what)
-        if kind_of_key(ours.type, left, "the spine") != kind_of_key(theirs.type, right, what):
-            raise InvalidUse(
-                f"column {left!r} of the spine is {ours.type}, and {right!r} of {what} is {theirs.type}:"
-                " they are never equal",
-                hint="give both one type",
-            )
-    if lookup.time is not None:
-        kind = kind_of_time(schema, lookup.time, what)
-        if time is None:
-            raise InvalidUse(
-                f"{what} is looked up by time, and the spine has none", hint="time= names the spine's column"
-            )
-        own = kind_of_time(spine, time, "the spine")
-        if own != kind:
-            raise InvalidUse(
-                f"column {time!r} of the spine is a {own}, and {lookup.time!r} of {what} a {kind}:"
-                " which one comes first is not determined",
-                hint="give both a time zone, or none; and make a date the time at which it was known",
-            )
-    elif lookup.max_age is not None or lookup.time_as is not None:
-        raise InvalidUse(f"max_age and time_as need a time, and {what} is looked up without one")
-    used = {*on.values(), lookup.time}
+    schema, on = snapshot.schema, _pairs(lookup.on)
     wanted = lookup.columns if lookup.columns is not None else chosen
-    columns = [name for name in schema.names if name not in used] if wanted is None else list(wanted)
-    for column in columns:
-        field_of(schema, column, what)
+    if wanted is None:
+        wanted = [name for name in schema.names if name not in {*on.values(), lookup.time}]
+    ties = lookup.ties if isinstance(lookup.ties, str) else tuple(lookup.ties)
+    if isinstance(ties, str) and ties not in ("refuse", "first", "last"):
+        raise InvalidUse(f"ties are 'refuse', 'first', 'last' or a list of columns, not {ties!r}")
     name, number = snapshot.name, 1
     while name.casefold() in names:
         number += 1
         name = f"{snapshot.name}_{number}"
+    columns = {lookup.prefix + column: column for column in wanted}
+    one = Joined(name, snapshot, on, lookup.time, columns, ties, time_as=lookup.time_as)
+    one.check(spine, time)
+    if lookup.time is None and (lookup.max_age is not None or lookup.time_as is not None):
+        raise InvalidUse(f"max_age and time_as need a time, and {one.label} is looked up without one")
     names.add(name.casefold())
-    ties = lookup.ties if isinstance(lookup.ties, str) else tuple(lookup.ties)
-    if isinstance(ties, str) and ties not in ("refuse", "first", "last"):
-        raise InvalidUse(f"ties are 'refuse', 'first', 'last' or a list of columns, not {ties!r}")
-    for column in ties if isinstance(ties, tuple) else ():
-        field_of(schema, column, what)
-    return Joined(
-        name,
-        lookup,
-        snapshot,
-        on,
-        {lookup.prefix + column: column for column in columns},
-        ties,
-        _age(lookup, kind_of_time(schema, lookup.time, what)) if lookup.time else None,
-    )
+    if lookup.time is None:
+        return one
+    return replace(one, max_age=_age(lookup, kind_of_time(schema, lookup.time, one.label)))
 
 
 def _pairs(on: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
@@ -172,70 +230,129 @@ def _age(lookup: Lookup, kind: str) -> int | None:
     return found
 
 
+# As SQL -----------------------------------------------------------------------------------------
+
+
+def query(
+    spine: Sequence[str],
+    chosen: Iterable[str],
+    joined: Mapping[str, Joined],
+    time: str | None,
+    *,
+    ordered: bool = True,
+) -> str:
+    """The query for these expressions over the rows of a table ``spine``, as ``s``, and what is found for each of them.
+
+    Args:
+        spine: the columns of the spine that the expressions and lookups name; its rows are numbered by ROW.
+        chosen: the expressions; :func:`values` and :func:`found` give those of a lookup.
+        joined: the lookups, by the alias that each has in the expressions.
+        time: the spine's column of times.
+        ordered: whether the rows come in the order of the spine.
+    """
+    checks = {
+        f"ties_{number}": _untied(one) for number, one in enumerate(joined.values(), 1) if not _decided(one)
+    }
+    lines = []
+    if checks:
+        lines += ["WITH", ",\n".join(f"{name} AS (\n{check})" for name, check in checks.items())]
+    lines += [
+        "SELECT",
+        ",\n".join(f"  {one}" for one in chosen),
+        f"FROM (SELECT {', '.join([*map(q, spine), ROW])} FROM {q(SPINE)}) AS s",
+    ]
+    for alias, one in joined.items():
+        lines += _clause(one, alias, time)
+    if checks:
+        lines.append("WHERE " + "\n  AND ".join(f"(SELECT decided FROM {name})" for name in checks))
+    if ordered:
+        lines.append(f"ORDER BY s.{ROW}")
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def ties_named() -> Iterator[None]:
+    """Raise KeyViolation for what a query says of rows that are tied."""
+    try:
+        yield
+    except InvalidUse as error:
+        if _TIED not in error.message:
+            raise
+        raise KeyViolation(
+            error.message,
+            hint="make these the key of the feature set, or say which row counts: ties='last', or by columns",
+        ) from None
+
+
 def values(one: Joined, alias: str, time: str | None) -> Iterator[str]:
-    """The columns of a lookup; with an age limit, null where the row is too old."""
-    young = None
-    if one.max_age is not None and time is not None:
-        then, now = f"{alias}.{q(one.lookup.time or '')}", f"s.{q(time)}"
-        kind = kind_of_time(one.snapshot.schema, one.lookup.time or "", one.name)
-        if kind == "integer":
-            young = f"{now}::HUGEINT - {then}::HUGEINT <= {one.max_age}"
-        elif kind == "date":
-            young = f"{now} - {then} <= {one.max_age}"
-        else:
-            young = f"{now} - to_microseconds({one.max_age}) <= {then}"
-    wanted = {into: f"{alias}.{q(column)}" for into, column in one.columns.items()}
-    if one.lookup.time_as is not None:
-        wanted[one.lookup.time_as] = f"{alias}.{q(one.lookup.time or '')}"
-    for into, value in wanted.items():
+    """The columns of a lookup, in the order of ``given``; with an age limit, null where the row is too old."""
+    young = _young(one, alias, time)
+    for into, column in one.given.items():
+        value = f"{alias}.{q(column)}"
         yield f"{value if young is None else f'CASE WHEN {young} THEN {value} END'} AS {q(into)}"
 
 
-def clause(one: Joined, alias: str, time: str | None) -> list[str]:
+def found(one: Joined, alias: str, time: str | None) -> str:
+    """Whether a lookup found a row."""
+    there = f"{alias}.{q(one.key[0])} IS NOT NULL"
+    young = _young(one, alias, time)
+    return there if young is None else f"{there} AND {young}"
+
+
+def _young(one: Joined, alias: str, time: str | None) -> str | None:
+    """Whether the row that was found is young enough; None where there is no limit."""
+    if one.max_age is None or one.time is None or time is None:
+        return None
+    then, now = f"{alias}.{q(one.time)}", f"s.{q(time)}"
+    kind = kind_of_time(one.snapshot.schema, one.time, one.name)
+    if kind == "integer":
+        return f"{now}::HUGEINT - {then}::HUGEINT <= {one.max_age}"
+    if kind == "date":
+        return f"{now} - {then} <= {one.max_age}"
+    return f"{now} - to_microseconds({one.max_age}) <= {then}"
+
+
+def _clause(one: Joined, alias: str, time: str | None) -> list[str]:
     """The lines that join a lookup, as ``alias``, to the spine, which is ``s``."""
     source = q(one.name)
-    key = [*one.on.values(), *([one.lookup.time] if one.lookup.time else [])]
-    if one.ties != "refuse" and not _givendecided(one):
+    if one.ties != "refuse" and not _unique(one):
         if isinstance(one.ties, tuple):
             order = ", ".join(f"{q(column)} DESC NULLS LAST" for column in one.ties)
         else:
             order = f"{ROW} {'ASC' if one.ties == 'first' else 'DESC'}"
-        partition = ", ".join(map(q, key))
+        partition = ", ".join(map(q, one.key))
         source = (
             f"(\n  SELECT * FROM {source}"
             f"\n  QUALIFY row_number() OVER (PARTITION BY {partition} ORDER BY {order}) = 1\n)"
         )
     equal = [f"s.{q(left)} = {alias}.{q(right)}" for left, right in one.on.items()]
-    if one.lookup.time is None:
+    if one.time is None:
         return [f"LEFT JOIN {source} AS {alias}", f"  ON {' AND '.join(equal)}"]
-    equal.append(f"s.{q(time or '')} >= {alias}.{q(one.lookup.time)}")
+    equal.append(f"s.{q(time or '')} >= {alias}.{q(one.time)}")
     return [f"ASOF LEFT JOIN {source} AS {alias}", f"  ON {' AND '.join(equal)}"]
 
 
-def _givendecided(one: Joined) -> bool:
-    """Whether the feature set's own key rules ties out."""
-    return bool(one.snapshot.key) and {*one.snapshot.key} <= {*one.on.values(), one.lookup.time}
+def _unique(one: Joined) -> bool:
+    """Whether the feature set's own key leaves no ties."""
+    return bool(one.snapshot.key) and {*one.snapshot.key} <= {*one.key}
 
 
-def decided(one: Joined) -> bool:
+def _decided(one: Joined) -> bool:
     """Whether no ties can be left that the query would have to find."""
-    return _givendecided(one) or one.ties in ("first", "last")
+    return _unique(one) or one.ties in ("first", "last")
 
 
-def check(one: Joined, number: int) -> str:
-    """A subquery with one row, true; DuckDB stops with an error where two rows of a lookup are tied."""
-    key = [*one.on.values(), *([one.lookup.time] if one.lookup.time else [])]
-    columns = [*key, *(one.ties if isinstance(one.ties, tuple) else ())]
-    present = " AND ".join(f"{q(column)} IS NOT NULL" for column in key)
-    said = f"{one.snapshot.name}{TIED}{', '.join(columns)}: "
+def _untied(one: Joined) -> str:
+    """A query of one row, true; DuckDB stops with an error where two rows of a lookup are tied."""
+    columns = [*one.key, *(one.ties if isinstance(one.ties, tuple) else ())]
+    present = " AND ".join(f"{q(column)} IS NOT NULL" for column in one.key)
+    said = f"{one.snapshot.name}{_TIED}{', '.join(columns)}: "
     example = ", ".join(f"{q(column)}::VARCHAR" for column in columns)
     return (
-        f"ties_{number} AS (\n"
         f"  SELECT CASE WHEN count(*) = 0 THEN true"
         f" ELSE error({quote_text(said)} || min(concat_ws(', ', {example}))) END AS decided\n"
         f"  FROM (\n"
         f"    SELECT {', '.join(map(q, columns))} FROM {q(one.name)} WHERE {present}\n"
         f"    GROUP BY ALL HAVING count(*) > 1\n"
         f"  )\n"
-        f")"
     )

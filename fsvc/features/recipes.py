@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 import pyarrow as pa
 
@@ -31,7 +31,7 @@ from fsvc.format.recipe import MEMBER, GivenTable, RecipeRecord
 from fsvc.format.reference import Reference
 from fsvc.query.determinism import undetermined
 from fsvc.query.sql import Answer, ask
-from fsvc.repository import Repository
+from fsvc.repository import Keys, Repository
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.sources import BATCH_ROWS, Source, open_source
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from fsvc.query.sql import Parameters
 
 __all__ = [
+    "Options",
+    "Published",
     "Rebuilt",
     "Recipe",
     "Recorded",
@@ -89,6 +91,28 @@ class _Given:
         return GivenTable(self.held.id, self.held.num_rows, self.path)
 
 
+class Published(TypedDict, total=False):
+    """What a commit is given beside a query: as :meth:`Repository.commit` takes it, ``key`` of one feature set."""
+
+    message: Required[str]
+    key: Keys | None
+    author: str | None
+    time: str | None
+    branch: str | None
+    tag: str | None
+    metadata: Mapping[str, str] | None
+    verify: bool
+    progress: Progress
+
+
+class Options(Published, total=False):
+    """And how the query is run: ``tables`` from outside by name, the session's time zone, the number of threads."""
+
+    tables: Mapping[str, Any] | None
+    time_zone: str
+    threads: int
+
+
 def commit_query(
     repository: Repository,
     name: str,
@@ -97,7 +121,7 @@ def commit_query(
     *,
     message: str,
     tables: Mapping[str, Any] | None = None,
-    key: Any = None,
+    key: Keys | None = None,
     time_zone: str = "UTC",
     threads: int | None = 1,
     author: str | None = None,

@@ -8,19 +8,18 @@ another run about is in the query itself: ties are refused or broken by it, and 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pyarrow as pa
 
 from fsvc.engine.progress import Progress, silent
-from fsvc.errors import Corruption, InvalidUse, KeyViolation
+from fsvc.errors import Corruption, InvalidUse
 from fsvc.features import lookups, splits
 from fsvc.features.columns import absent, kind_of_time
-from fsvc.features.lookups import TIED, Joined, Lookup
-from fsvc.features.recipes import Recorded, commit_query, programs, run_query
+from fsvc.features.lookups import SPINE, Joined, Lookup, ties_named
+from fsvc.features.recipes import Published, Recipe, Recorded, commit_query, programs, run_query
 from fsvc.features.splits import Split
 from fsvc.format.recipe import RecipeRecord
 from fsvc.query.sql import ROW
@@ -31,10 +30,7 @@ from fsvc.snapshot import Commit, Snapshot
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["SPINE", "TrainingSet", "plan", "prove"]
-
-SPINE: Final = "spine"
-"""The name that the query has for the spine."""
+__all__ = ["TrainingSet", "plan", "prove", "recorded"]
 
 
 @dataclass(frozen=True)
@@ -57,39 +53,22 @@ class TrainingSet:
     def __repr__(self) -> str:
         return f"<TrainingSet of {', '.join(self.inputs)}>"
 
-    def commit(
-        self,
-        name: str,
-        *,
-        message: str,
-        key: str | Sequence[str] | None = None,
-        author: str | None = None,
-        time: str | None = None,
-        branch: str | None = None,
-        tag: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        verify: bool = True,
-        progress: Progress = silent,
-    ) -> Commit:
-        """Make it, and commit it as a feature set with its recipe. Raises what :meth:`Repository.commit_query` does."""
-        commit, _ = self._commit(
-            self.repository,
-            name,
-            message=message,
-            key=self.key if key is None else key,
-            author=author,
-            time=time,
-            branch=branch,
-            tag=tag,
-            metadata=metadata,
-            verify=verify,
-            progress=progress,
-        )
+    def commit(self, name: str, **options: Unpack[Published]) -> Commit:
+        """Make it, and commit it as a feature set with its recipe.
+
+        ``message=`` has to be given; ``key``, ``author``, ``time``, ``branch``, ``tag``, ``metadata``, ``verify`` and
+        ``progress`` are those of :meth:`Repository.commit`. Raises what :meth:`Repository.commit_query` does.
+        """
+        if options.get("key") is None:
+            options["key"] = self.key
+        commit, _ = self._commit(self.repository, name, **options)
         commit.warn()
         return commit
 
-    def _commit(self, repository: Repository, name: str, **options: Any) -> tuple[Commit, list[str]]:
-        with _ties_named():
+    def _commit(
+        self, repository: Repository, name: str, **options: Unpack[Published]
+    ) -> tuple[Commit, list[str]]:
+        with ties_named():
             return commit_query(
                 repository,
                 name,
@@ -114,7 +93,7 @@ class TrainingSet:
 
     def to_arrow(self, *, progress: Progress = silent) -> pa.Table:
         """Make it, as a table in memory."""
-        with _ties_named():
+        with ties_named():
             return run_query(self.repository, self.sql, self.inputs, threads=None, progress=progress)
 
     def to_pandas(self, *, progress: Progress = silent) -> pandas.DataFrame:
@@ -134,20 +113,6 @@ class TrainingSet:
             "key": list(made.key),
             "recipe": made.recipe.record.document(),
         }
-
-
-@contextmanager
-def _ties_named() -> Iterator[None]:
-    """Raise KeyViolation for what the query says of rows that are tied."""
-    try:
-        yield
-    except InvalidUse as error:
-        if TIED not in error.message:
-            raise
-        raise KeyViolation(
-            error.message,
-            hint="make these the key of the feature set, or say which row counts: ties='last', or by columns",
-        ) from None
 
 
 def prove(
@@ -184,6 +149,26 @@ def prove(
             hint=f"it was made by {record.programs}, this is {programs()}",
         )
     return snapshot
+
+
+def recorded(training: Snapshot) -> tuple[list[Joined], str | None] | None:
+    """The lookups that made a training set, in the snapshots that they found, and the spine's column of times.
+
+    None where the snapshot is no training set. Raises NotFound where one of those snapshots is gone, Corruption where
+    what is recorded makes no sense.
+    """
+    recipe = Recipe.find(training)
+    if recipe is None or recipe.record.training_set is None:
+        return None
+    described, what = recipe.record.training_set, f"the recipe of {recipe.label}"
+    try:
+        time, names = described["time"], [one["name"] for one in described["lookups"]]
+        known = all(name in recipe.record.inputs for name in names) and len({*names}) == len(names)
+    except (TypeError, KeyError):
+        known = False
+    if not known or not (time is None or isinstance(time, str)):
+        raise Corruption(f"{what} does not say what was looked up")
+    return [Joined.parse(one, recipe.pinned(one["name"]), what=what) for one in described["lookups"]], time
 
 
 # Planning ---------------------------------------------------------------------------------------
@@ -225,7 +210,7 @@ def plan(
     joined = []
     for lookup in wanted:
         one = lookups.join(repository, schema, time, lookup, names)
-        for column in [*one.columns, *([lookup.time_as] if lookup.time_as else [])]:
+        for column in one.given:
             _take(taken, column, one.name)
         joined.append(one)
     labels = (label,) if isinstance(label, str) else tuple(label or ())
@@ -260,28 +245,10 @@ def _take(taken: dict[str, str], column: str, owner: str) -> None:
 
 def _sql(spine: pa.Schema, time: str | None, joined: Sequence[Joined], split: Split | None) -> str:
     """The query of a training set."""
-    checks: list[str] = []
+    aliased = {f"f{number}": one for number, one in enumerate(joined, 1)}
     chosen = [f"s.{q(name)}" for name in spine.names]
-    joins: list[str] = []
-    for number, one in enumerate(joined, 1):
-        alias = f"f{number}"
+    for alias, one in aliased.items():
         chosen += lookups.values(one, alias, time)
-        joins += lookups.clause(one, alias, time)
-        if not lookups.decided(one):
-            checks.append(lookups.check(one, number))
     if split is not None:
         chosen.append(f"{splits.part(split)} AS {q(split.into)}")
-    lines = []
-    if checks:
-        lines += ["WITH", ",\n".join(checks)]
-    lines += [
-        "SELECT",
-        ",\n".join(f"  {one}" for one in chosen),
-        f"FROM (SELECT {', '.join(map(q, spine.names))}, {ROW} FROM {q(SPINE)}) AS s",
-        *joins,
-    ]
-    if checks:
-        numbers = [number for number, one in enumerate(joined, 1) if not lookups.decided(one)]
-        lines.append("WHERE " + "\n  AND ".join(f"(SELECT decided FROM ties_{number})" for number in numbers))
-    lines.append(f"ORDER BY s.{ROW}")
-    return "\n".join(lines) + "\n"
+    return lookups.query(spine.names, chosen, aliased, time)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import mlflow.pyfunc
@@ -22,14 +22,18 @@ from mlflow.types import DataType
 from fsvc.engine import exporting
 from fsvc.engine.progress import Progress, silent
 from fsvc.errors import FsvcError, InvalidUse, NotFound, SkewError, UnsupportedData
+from fsvc.features.columns import field_of
+from fsvc.features.lookups import Joined, Lookup, join
+from fsvc.features.retrieving import Features, Retrieved
+from fsvc.features.training import recorded
 from fsvc.format.names import nearest, quoted
 from fsvc.mlflow.repositories import RepositoryLike
 from fsvc.mlflow.restoring import snapshot_of
 from fsvc.mlflow.server import asking, without_secrets
-from fsvc.mlflow.serving import TRAINING, features_for
+from fsvc.mlflow.serving import TRAINING, as_trained
 from fsvc.mlflow.uris import ModelFile, model_file
-from fsvc.query.connection import Session
-from fsvc.query.lookup import SPINE_ROW, Lookup, look_up, spine_columns
+from fsvc.query.sql import ROW
+from fsvc.repository import Repository
 from fsvc.snapshot import Snapshot
 from fsvc.sources import open_source
 from fsvc.sources.source import Source
@@ -67,17 +71,23 @@ def score_batch(
 ) -> Scores:
     """Predict for the keys of a spine, with the features that the model was trained with.
 
+    A model of a training set that :meth:`Repository.training_set` made gets them by the lookups that are recorded
+    with it: the same feature sets, keys, times, age limits and ties. Any other gets them from the feature set that
+    it was trained on, by its key.
+
     Args:
         uri: the model, however MLflow names it. It is loaded, which runs what its flavour runs.
-        spine: a table with the key columns of the feature set, of any kind that can be committed, or a path.
-            Other columns go along; inputs of the model that the feature set does not have are taken from them.
-        at: which features: ``"training"``, those that the model was trained on; a revision of the feature set; or
-            ``{NAME: REVISION}``. Their form is compared with training first, as :func:`features_for` does.
-        as_of: a time column of the spine (and, as a pair, the one of the feature set, which else has the same
-            name): each row gets the newest features at or before its time.
+        spine: a table of any kind that can be committed, or a path, with the columns that rows are looked up by.
+            Other columns go along; inputs of the model that are not looked up are taken from them.
+        at: which features: ``"training"``, those that the model was trained on; a revision of the feature sets; or
+            ``{NAME: REVISION}``, of which those that are not named stay as in training. Their form is compared with
+            training first, as :func:`features_for` does.
+        as_of: a time column of the spine: each row gets the newest features at or before its time. Of a
+            training set it is the one recorded, unless told. Of a feature set it has to be told, as a pair where the
+            feature set's time column has another name.
         columns: the model's inputs, for a model without a signature that names them.
-        missing: what becomes of rows whose key is not found: ``"null"``, their prediction is null; ``"error"``,
-            NotFound is raised when one is met; ``"predict"``, the model gets nulls.
+        missing: what becomes of rows for which a lookup found nothing: ``"null"``, their prediction is null;
+            ``"error"``, NotFound is raised when one is met; ``"predict"``, the model gets nulls.
         batch_rows: about how many rows are predicted at once.
 
     Returns the predictions, which are made as they are read. Raises what :func:`features_for` does; NotFound and
@@ -89,7 +99,6 @@ def score_batch(
         raise InvalidUse("a batch has one row at least")
     file = model_file(uri)
     training = snapshot_of(file, role="train", repository=repository)
-    features = _features(uri, training, at, repository)
     with asking(f"the model {file.uri}"):
         model = mlflow.pyfunc.load_model(file.resolved)
     source = open_source(spine)
@@ -97,32 +106,102 @@ def score_batch(
         with source:
             source = open_source(pa.Table.from_batches(source.batches(), source.schema))
     inputs = _inputs(file, model, columns)
-    times = (as_of, as_of) if isinstance(as_of, str) else as_of
-    looked_up = [name for name in inputs.names if training.schema.get_field_index(name) >= 0]
-    label = f"{features.name}@v{features.version}"
-    lookup = Lookup(features.reader, label, tuple(looked_up), times)
-    return Scores(
-        file, model, source, [lookup], {features.name: features.commit.id}, inputs, missing, batch_rows
-    )
+    wanted = {name for name in inputs.names if training.schema.get_field_index(name) >= 0}
+    described = recorded(training)
+    if described is not None:
+        features = _recorded(training, *described, wanted, at, as_of, uri)
+    else:
+        features = _keyed(training, wanted, at, as_of, uri, source.schema)
+    features.check(source.schema)
+    return Scores(file, model, training, source, features, inputs, missing, batch_rows)
 
 
-def _features(
-    uri: str | os.PathLike[str],
+def _keyed(
     training: Snapshot,
+    wanted: Set[str],
     at: str | Mapping[str, str],
-    repository: RepositoryLike | None,
-) -> Snapshot:
+    as_of: str | tuple[str, str] | None,
+    uri: str | os.PathLike[str],
+    spine: pa.Schema,
+) -> Features:
+    """Features from one feature set, found by its key."""
+    revision = _revisions(at, [training.name], uri)(training.name)
+    found = training if revision == TRAINING else as_trained(training, revision, uri)
+    found = found.commit.snapshot(found.name)
+    time, since = as_of if isinstance(as_of, tuple) else (as_of, as_of)
+    label = f"{found.name}@v{found.version}"
+    if since is not None:
+        field_of(found.schema, since, label)
+    on = [column for column in found.key if column != since]
+    if not on:
+        raise InvalidUse(
+            f"{label} has no key to look rows up by",
+            hint="commit it with key columns: --key COL,COL",
+        )
+    columns = [name for name in training.schema.names if name in wanted]
+    lookup = Lookup(found, on, time=since, columns=columns)
+    return Features(found.store, [join(Repository(found.store), spine, time, lookup, set())], time)
+
+
+def _recorded(
+    training: Snapshot,
+    joined: Sequence[Joined],
+    time: str | None,
+    wanted: Set[str],
+    at: str | Mapping[str, str],
+    as_of: str | tuple[str, str] | None,
+    uri: str | os.PathLike[str],
+) -> Features:
+    """Features by the lookups that made a training set, except those that the model takes nothing of."""
+    if isinstance(as_of, tuple):
+        raise InvalidUse(
+            f"{training.name}@v{training.version} records by which times it was looked up",
+            hint="as_of names the time column of the spine alone",
+        )
+    revision = _revisions(at, [name for one in joined for name in (one.name, one.snapshot.name)], uri)
+    features = []
+    for one in joined:
+        columns = {into: column for into, column in one.columns.items() if into in wanted}
+        one = replace(one, columns=columns, time_as=one.time_as if one.time_as in wanted else None)
+        if not one.given:
+            continue
+        address = revision(one.snapshot.name, one.name)
+        if address != TRAINING:
+            trained = one.snapshot.select(list(dict.fromkeys(columns.values())))
+            current = as_trained(trained, address, uri)
+            one = replace(one, snapshot=current.commit.snapshot(current.name))
+        features.append(one)
+    return Features(training.store, features, as_of if as_of is not None else time)
+
+
+def _revisions(
+    at: str | Mapping[str, str], names: Sequence[str], uri: str | os.PathLike[str]
+) -> Callable[..., str]:
+    """Which address each feature set has, by ``at``: the more special of its names goes first; or TRAINING."""
+    known = list(dict.fromkeys(names))
     if isinstance(at, Mapping):
         for name in at:
-            if name != training.name:
+            if name not in known:
+                near = nearest(name, known)
                 raise NotFound(
                     f"the model {os.fspath(uri)} has no features from {quoted(name)}",
-                    hint=f"it was trained with {training.name!r}",
+                    hint=f"did you mean {near[0]!r}?" if near else f"it was trained with {', '.join(known)}",
                 )
-        at = at.get(training.name, TRAINING)
-    if at == TRAINING:
-        return training
-    return features_for(uri, at, repository=repository)
+    elif "@" in at and len(known) > 1:
+        raise InvalidUse(
+            f"the model {os.fspath(uri)} has features from {', '.join(known)}: {at!r} names one feature set",
+            hint="name a revision of all of them, or {NAME: REVISION}",
+        )
+
+    def address(feature_set: str, *special: str) -> str:
+        if isinstance(at, Mapping):
+            own = [at[name] for name in (*special, feature_set) if name in at]
+            revision = own[0] if own else TRAINING
+        else:
+            revision = at
+        return revision if revision == TRAINING or "@" in revision else f"{feature_set}@{revision}"
+
+    return address
 
 
 @dataclass(frozen=True)
@@ -160,21 +239,32 @@ class Scores:
 
     Attributes:
         file: the model's file.
-        commits: the commits that features were taken from, by feature set.
         rows: how many rows were scored when last read.
-        missing_rows: how many of them had a key that was not found.
+        missing_rows: for how many of them something was not found.
+        missing: for how many rows each lookup found nothing, by feature set; of two lookups in one feature set
+            the second is ``NAME_2``.
     """
 
     file: ModelFile
     _model: Any
+    _training: Snapshot
     _source: Source
-    _lookups: Sequence[Lookup]
-    commits: Mapping[str, str]
+    _features: Features
     _inputs: _Inputs
     _missing: Missing
     _batch_rows: int
     rows: int = field(default=0, init=False)
     missing_rows: int = field(default=0, init=False)
+    missing: dict[str, int] = field(default_factory=dict, init=False)
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """The commits that features were taken from, by feature set; named as in ``missing`` where one has two."""
+        found: dict[str, str] = {}
+        for one in self._features.lookups:
+            name, commit = one.snapshot.name, one.snapshot.commit.id
+            found[name if found.get(name, commit) == commit else one.name] = commit
+        return found
 
     @property
     def model(self) -> str:
@@ -182,16 +272,17 @@ class Scores:
         return self.file.resolved
 
     def __post_init__(self) -> None:
-        self._needed = spine_columns(self._source.schema, self._lookups)
         own = self._source.schema.names
         for name in self._inputs.names:
-            if name not in own and not any(name in lookup.columns for lookup in self._lookups):
-                near = nearest(name, [*own, *self._lookups[0].reader.manifest.schema.names])
+            if name not in own and name not in self._features.names:
+                held = {column for one in self._features.lookups for column in one.snapshot.schema.names}
+                near = nearest(name, [*own, *sorted(held)])
+                labels = [one.label for one in self._features.lookups] or [repr(self._training)]
                 raise NotFound(
-                    f"the model takes {name!r}, which neither {self._lookups[0].name} nor the spine has",
+                    f"the model takes {name!r}, which neither {' nor '.join(labels)} nor the spine has",
                     hint=f"did you mean {near[0]!r}?" if near else None,
                 )
-        taken = [name for name in own if name in (PREDICTION, SPINE_ROW) or name.startswith(f"{PREDICTION}_")]
+        taken = [name for name in own if name in (PREDICTION, ROW) or name.startswith(f"{PREDICTION}_")]
         if taken:
             raise InvalidUse(f"the spine has a column {taken[0]!r} already", hint="give it another name")
 
@@ -200,39 +291,33 @@ class Scores:
     def batches(self, *, progress: Progress = silent) -> Iterator[pa.RecordBatch]:
         """The spine with predictions, in the order of the spine, batch by batch; all have one schema."""
         self.rows = self.missing_rows = 0
+        self.missing = dict.fromkeys((one.name for one in self._features.lookups), 0)
         held: list[tuple[pa.Table, pa.Array]] = []
         schema: pa.Schema | None = None
         spine = _Rows(self._source.batches(), self._source.schema)
-        session = Session()
-        try:
-            looked_up = look_up(
-                session, self._keys(), self._lookups, self._batch_rows, rows=self._source.num_rows
-            )
-            for found in looked_up:
-                rows = spine.take(found.num_rows)
-                there = self._found(found, rows)
-                predicted = self._predicted(rows, found, there)
-                self.rows += len(rows)
-                progress("rows", self.rows, self._source.num_rows)
-                if predicted is None and schema is None:
-                    held.append((rows, there))  # of what type predictions are is not known yet
-                    continue
-                if schema is None:
-                    assert predicted is not None
-                    schema = self._schema(predicted.schema)
-                    for earlier, _ in held:
-                        yield from _with_nulls(earlier, schema).to_batches(len(earlier))
-                    held.clear()
-                yield self._joined(rows, predicted, there, schema)
+        for found in self._features.retrieve(self._source, self._batch_rows):
+            rows = spine.take(found.rows)
+            there = self._found(found, rows)
+            predicted = self._predicted(rows, found, there)
+            self.rows += len(rows)
+            progress("rows", self.rows, self._source.num_rows)
+            if predicted is None and schema is None:
+                held.append((rows, there))  # of what type predictions are is not known yet
+                continue
             if schema is None:
-                # No row was predicted: doubles, since they are what most models give.
-                schema = self._schema(pa.schema([(PREDICTION, pa.float64())]))
-                if not held:
-                    yield from schema.empty_table().to_batches() or [_no_rows(schema)]
+                assert predicted is not None
+                schema = self._schema(predicted.schema)
                 for earlier, _ in held:
                     yield from _with_nulls(earlier, schema).to_batches(len(earlier))
-        finally:
-            session.close()
+                held.clear()
+            yield self._joined(rows, predicted, there, schema)
+        if schema is None:
+            # No row was predicted: doubles, since they are what most models give.
+            schema = self._schema(pa.schema([(PREDICTION, pa.float64())]))
+            if not held:
+                yield from schema.empty_table().to_batches() or [_no_rows(schema)]
+            for earlier, _ in held:
+                yield from _with_nulls(earlier, schema).to_batches(len(earlier))
 
     def to_arrow(self, *, progress: Progress = silent) -> pa.Table:
         """The whole table."""
@@ -261,36 +346,26 @@ class Scores:
 
     # -- steps -----------------------------------------------------------------------------------
 
-    def _keys(self) -> pa.RecordBatchReader:
-        """The spine's key columns with row numbers, as a stream for DuckDB."""
-        fields = [self._source.schema.field(name) for name in self._needed]
-        schema = pa.schema([*fields, pa.field(SPINE_ROW, pa.int64())])
-
-        def numbered() -> Iterator[pa.RecordBatch]:
-            first = 0
-            for batch in self._source.batches():
-                columns = [batch.column(name) for name in self._needed]
-                rows = pa.array(np.arange(first, first + batch.num_rows))
-                first += batch.num_rows
-                yield pa.RecordBatch.from_arrays([*columns, rows], schema=schema)
-
-        return pa.RecordBatchReader.from_batches(schema, numbered())
-
-    def _found(self, found: pa.RecordBatch, rows: pa.Table) -> pa.Array:
+    def _found(self, found: Retrieved, rows: pa.Table) -> pa.Array:
         """Which rows have their features; those that have not are counted, and refused where asked for."""
-        there = found.column("found0")
-        absent = len(there) - int(pc.sum(there).as_py() or 0)
-        self.missing_rows += absent
-        if absent and self._missing == "error":
-            row = int(np.flatnonzero(~there.to_numpy(zero_copy_only=False))[0])
-            shown = ", ".join(f"{name} {rows.column(name)[row]}" for name in self._needed)
-            raise NotFound(
-                f"{self._lookups[0].name} has no row for {shown}",
-                hint="--missing null leaves such predictions null, --missing predict lets the model see nulls",
-            )
-        return there
+        everything = pa.array(np.ones(len(rows), bool))
+        for one in self._features.lookups:
+            there = found.there[one.name]
+            absent = len(there) - there.true_count
+            self.missing[one.name] += absent
+            everything = pc.and_(everything, there)
+            if absent and self._missing == "error":
+                row = int(np.flatnonzero(~there.to_numpy(zero_copy_only=False))[0])
+                own = [*one.on, *([self._features.time] if one.time is not None else [])]
+                shown = ", ".join(f"{name} {rows.column(name)[row]}" for name in own)
+                raise NotFound(
+                    f"{one.label} has no row for {shown}",
+                    hint="--missing null leaves such predictions null, --missing predict lets the model see nulls",
+                )
+        self.missing_rows += len(everything) - everything.true_count
+        return everything
 
-    def _predicted(self, rows: pa.Table, found: pa.RecordBatch, there: pa.Array) -> pa.Table | None:
+    def _predicted(self, rows: pa.Table, found: Retrieved, there: pa.Array) -> pa.Table | None:
         """The predictions of the rows that have any; None where there are no such rows."""
         columns = [self._column(name, rows, found) for name in self._inputs.names]
         if self._missing == "null" and not pc.all(there).as_py():
@@ -316,13 +391,34 @@ class Scores:
             ) from error
         return _as_table(result, len(frame), self.file.uri)
 
-    def _column(self, name: str, rows: pa.Table, found: pa.RecordBatch) -> pa.Array:
-        """One input of the model, in the type that the feature set has it in; else from the spine."""
-        for number, lookup in enumerate(self._lookups):
-            if name in lookup.columns:
-                array = found.column(f"c{number}_{lookup.columns.index(name)}")
-                return _restored(array, lookup, name)
+    def _column(self, name: str, rows: pa.Table, found: Retrieved) -> pa.Array:
+        """One input of the model, in the type that it had in training; else from the spine."""
+        if name in found.columns:
+            return self._restored(name, found.columns[name])
         return rows.column(name).combine_chunks()
+
+    def _restored(self, name: str, array: pa.Array) -> pa.Array:
+        """A column as DuckDB gives it, in the type that it has in the training snapshot."""
+        (number,) = self._training.reader.column_numbers([name])
+        kind = self._training.manifest.schema.field(number).type
+        if array.type.equals(kind):
+            return array
+        if isinstance(kind, pa.BaseExtensionType):
+            return array  # models know no extension types: its storage is what they get
+        try:
+            if pa.types.is_dictionary(kind):
+                if pa.types.is_dictionary(array.type):
+                    array = array.dictionary_decode()
+                (categories,) = self._training.reader.categories([number]).values()
+                codes = pc.index_in(array.cast(kind.value_type), value_set=categories)
+                return pa.DictionaryArray.from_arrays(
+                    codes.cast(kind.index_type), categories, ordered=kind.ordered
+                )
+            return array.cast(kind)
+        except (pa.ArrowException, ValueError) as error:
+            raise UnsupportedData(
+                f"column {name!r} of {self._training.name} cannot be looked up: {error}"
+            ) from error
 
     def _typed(self, name: str, column: pa.Array) -> pa.Array:
         """A column in the type that the signature names. Raises SkewError where that loses something."""
@@ -346,7 +442,7 @@ class Scores:
 
     def _schema(self, predictions: pa.Schema) -> pa.Schema:
         metadata = dict(self._source.schema.metadata or {})
-        metadata[METADATA_KEY] = json.dumps({"model": self.model, "commits": dict(self.commits)}).encode()
+        metadata[METADATA_KEY] = json.dumps({"model": self.model, "commits": self.commits}).encode()
         return pa.schema([*self._source.schema, *predictions], metadata=metadata)
 
     def _joined(
@@ -386,28 +482,6 @@ class _Rows:
             rows -= part.num_rows
             self._rest = batch.slice(part.num_rows) if part.num_rows < batch.num_rows else None
         return pa.Table.from_batches(parts, self._schema)
-
-
-def _restored(array: pa.Array, lookup: Lookup, name: str) -> pa.Array:
-    """A column as DuckDB gives it, in the type that the feature set has."""
-    (number,) = lookup.reader.column_numbers([name])
-    kind = lookup.reader.manifest.schema.field(number).type
-    if array.type.equals(kind):
-        return array
-    if isinstance(kind, pa.BaseExtensionType):
-        return array  # models know no extension types: its storage is what they get
-    try:
-        if pa.types.is_dictionary(kind):
-            if pa.types.is_dictionary(array.type):
-                array = array.dictionary_decode()
-            (categories,) = lookup.reader.categories([number]).values()
-            codes = pc.index_in(array.cast(kind.value_type), value_set=categories)
-            return pa.DictionaryArray.from_arrays(
-                codes.cast(kind.index_type), categories, ordered=kind.ordered
-            )
-        return array.cast(kind)
-    except (pa.ArrowException, ValueError) as error:
-        raise UnsupportedData(f"column {name!r} of {lookup.name} cannot be looked up: {error}") from error
 
 
 def _as_table(result: Any, rows: int, uri: str) -> pa.Table:

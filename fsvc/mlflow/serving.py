@@ -15,7 +15,7 @@ from fsvc.mlflow.restoring import restore
 from fsvc.repository import Repository
 from fsvc.snapshot import Snapshot
 
-__all__ = ["Skew", "compare_features", "features_for"]
+__all__ = ["Skew", "as_trained", "compare_features", "features_for"]
 
 TRAINING = "training"
 
@@ -50,9 +50,20 @@ def features_for(
     elif at == TRAINING:
         return training
     else:
-        address = at if "@" in at else f"{training.name}@{at}"
-        current = Repository(training.store).snapshot(address)
-        what = f"{current.name}@v{current.version}"
+        return as_trained(training, at if "@" in at else f"{training.name}@{at}", uri)
+    return _of_one_form(training, current, what, uri)
+
+
+def as_trained(training: Snapshot, address: str, uri: str | os.PathLike[str]) -> Snapshot:
+    """The snapshot of an address, with the columns of ``training``, which a model was trained with.
+
+    Raises SkewError where it is not of the same form; what else there is to say is a FsvcWarning.
+    """
+    current = Repository(training.store).snapshot(address)
+    return _of_one_form(training, current, f"{current.name}@v{current.version}", uri)
+
+
+def _of_one_form(training: Snapshot, current: Snapshot, what: str, uri: str | os.PathLike[str]) -> Snapshot:
     skew = compare_features(training, current)
     if not skew.ok:
         raise SkewError(
@@ -60,5 +71,5 @@ def features_for(
             hint=f"it was trained with {training.name}@v{training.version}: use that, or train anew",
         )
     for sentence in skew.warnings:
-        warnings.warn(f"{what}: {sentence}", FsvcWarning, stacklevel=2)
+        warnings.warn(f"{what}: {sentence}", FsvcWarning, stacklevel=3)
     return current.select(training.schema.names)

@@ -12,8 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ import mlflow
 import pyarrow as pa
 import pytest
 import small_flavor
+from waiting import wait_until
 
 import fsvc
 import fsvc.mlflow
@@ -112,24 +111,23 @@ def server_address(template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        _await(f"{address}/health", process, home / "log")
+        wait_until(
+            lambda: _answers(f"{address}/health"),
+            process,
+            lambda: (home / "log").read_text(errors="replace")[-3000:],
+        )
         yield address
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(address, timeout=10):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(f"the tracking server did not come up:\n{log.read_text(errors='replace')[-3000:]}")
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=10):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.fixture

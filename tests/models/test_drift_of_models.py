@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import small_flavor
+from waiting import wait_until
 
 import fsvc
 import fsvc.mlflow
@@ -249,19 +249,17 @@ def test_ctrl_c_ends_the_command_and_links_nothing(
     program = f"import pathlib, time; pathlib.Path({str(began)!r}).touch(); time.sleep(600)"
     fsvc_program = Path(sys.executable).with_name("fsvc")
     words = ["--repo", shop.location, "retrain", uri, "--against", "v3", "--tracking-uri", sqlite, "--"]
-    process = subprocess.Popen(
-        [fsvc_program, *words, sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 200
-    while not began.exists():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.05)
+    printed = tmp_path / "printed"
+    with printed.open("wb") as file:
+        process = subprocess.Popen(
+            [fsvc_program, *words, sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    wait_until(began.exists, process, lambda: printed.read_text(errors="replace"))
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=100)
-    assert process.returncode == 130
+    assert process.wait(timeout=100) == 130
     tags = mlflow.MlflowClient().get_logged_model(uri.removeprefix("models:/")).tags
     assert "fsvc.retrained.as" not in tags

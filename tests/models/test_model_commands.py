@@ -98,6 +98,30 @@ def test_the_data_of_two_models_are_compared(run: Run, churn: str, repo: fsvc.Re
     assert run("diff", "models:/churn/1", "models:/churn/1", "--exit-code")[0] == 0
 
 
+def test_a_model_of_all_columns_stands_for_those_of_its_snapshot_and_hides_no_others(
+    run: Run, churn: str, snap: fsvc.Snapshot, repo: fsvc.Repository
+) -> None:
+    with mlflow.start_run():
+        fsvc.mlflow.log_model(
+            small_flavor, "fitted", name="churn", snapshot=snap, registered_model_name="churn"
+        )
+    table = snap.to_arrow()
+    more = table.append_column("more", table["age"])
+    repo.commit({"customer_features": more}, message="one column more")
+
+    def schema(*sides: str) -> Any:
+        code, out, _ = run("diff", *sides, "--schema", "--json")
+        assert code == 0
+        return json.loads(out)["feature_sets"]["customer_features"]["schema"]
+
+    assert schema("models:/churn/2", "customer_features@main")["added"] == ["more"]
+    # A selection holds for a snapshot beside it, and not for another model.
+    assert schema("models:/churn/1", "customer_features@main")["added"] == []
+    others = [name for name in snap.schema.names if name not in ("age", "churned", *snap.key)]
+    assert sorted(schema("models:/churn/1", "models:/churn/2")["added"]) == sorted(others)
+    assert sorted(schema("models:/churn/2", "models:/churn/1")["dropped"]) == sorted(others)
+
+
 def test_what_is_not_there_is_said(run: Run, churn: str, tmp_path: Path) -> None:
     assert run("restore", "models:/churn/7")[0] == 4
     assert run("restore", "models:/churn")[0] == 2
