@@ -185,7 +185,7 @@ def _keys(bench: Bench) -> str:
 def _day_query(query: str | Callable[[Bench], str], *, again: bool) -> Callable[[Bench], Pairs]:
     """A query of DuckDB over the day in the middle of the month beside the same over a Parquet file of that day.
 
-    ``again`` finds in the cache what an earlier query thawed.
+    The repository is open, as the connection is. ``again`` finds in the cache what an earlier query thawed.
     """
 
     def measure(bench: Bench) -> Pairs:
@@ -195,8 +195,10 @@ def _day_query(query: str | Callable[[Bench], str], *, again: bool) -> Callable[
         with duckdb.connect() as connection:
             wanted = connection.sql(plain_text).fetchall()
 
+            repository = fsvc.open(location)
+
             def ours() -> None:
-                if fsvc.open(location).sql(text.format(table=address)).fetchall() != wanted:
+                if repository.sql(text.format(table=address)).fetchall() != wanted:
                     raise WrongResult(f"{address} answers otherwise than the Parquet file")
 
             def time_ours(_: int) -> float:

@@ -287,8 +287,7 @@ class Objects:
 
     def copies(self, address: bytes) -> list[Entry]:
         """An address in all index files: writers that did not know of each other may both have stored it."""
-        high, low = index.address_words(address)
-        return [entry for _, table in self._parts_listed() for entry in table.copies(high, low)]
+        return [entry for _, table in self._parts_listed() for entry in table.copies(address)]
 
     def remember(self, key: str, data: bytes) -> None:
         """Know an index file that this process has just written, without reading it back."""

@@ -130,14 +130,14 @@ class Patched:
         leaves = unpack_meta(entry.meta)
         try:
             array = self.array(entry, field, rows)
-            written = pages.plain([array], [pa.field("c0", field.type, field.nullable)])[0]
+            written = pages.thawed(array, pa.field("c0", field.type, field.nullable))
         except UnsupportedData as error:
             raise Corruption(
                 f"object {entry.address.hex()} cannot be written as pages: {error.message}"
             ) from error
         filled = []
-        for leaf, made, page in zip(leaves, written.leaves, written.pages, strict=True):
-            if made.length > leaf.length or made.num_values != leaf.num_values:
+        for leaf, (values, page) in zip(leaves, written, strict=True):
+            if len(page) > leaf.length or values != leaf.num_values:
                 raise Corruption(f"object {entry.address.hex()} is not what its metadata says")
             filled.append(bytes(page).ljust(leaf.length, b"\0"))
         return ChunkPages(leaves, tuple(filled))
@@ -219,7 +219,10 @@ class Patched:
     def _gathered(
         self, of: _Standing, field: pa.Field, decoded: Mapping[bytes, pa.Array]
     ) -> tuple[list[pa.Array], Rows | None]:
-        """Arrays of values, and for every row the place of its value in all of them; None for all in order."""
+        """Arrays of values, and for every row the place of its value in all of them; None for all in order.
+
+        The places are the caller's to change: down a chain of patches in place it is one array for all.
+        """
         if of.patch is None:
             return [decoded[of.entry.address]], None
         pieces: list[pa.Array] = []
@@ -238,7 +241,9 @@ class Patched:
         total = starts[-1]
         source = None if of.row_map is None else of.row_map.source
         inserted = np.empty(0, np.int64) if source is None else np.flatnonzero(source < 0)
-        if all(part is None for part in parts):
+        if source is None and len(parts) == 1 and parts[0] is not None:
+            places = parts[0]
+        elif all(part is None for part in parts):
             # All values lie as the base rows do.
             places = np.arange(total) if source is None else source.copy()
         else:

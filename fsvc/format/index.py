@@ -366,12 +366,14 @@ class ObjectTable:
         found: Positions = np.minimum(at, count)
         return found
 
-    def copies(self, high: Words, low: Words) -> list[Entry]:
+    def copies(self, address: bytes) -> list[Entry]:
         """All objects of one address, those that stand on fewer others first."""
-        position = int(self.find(high, low)[0])
+        high, low = int.from_bytes(address[:8], "big"), int.from_bytes(address[8:], "big")
+        position = int(self.high.searchsorted(np.uint64(high)))
         found: list[Entry] = []
-        while 0 <= position < len(self) and (self.high[position], self.low[position]) == (high[0], low[0]):
-            found.append(self.entry(position))
+        while position < len(self.high) and int(self.high[position]) == high:
+            if int(self.low[position]) == low:
+                found.append(self.entry(position))
             position += 1
         return found
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from fsvc.errors import UnsupportedData
 from fsvc.format import footer, thrift
-from fsvc.format.dictionarypages import code, dictionary_pages, has_dictionary
+from fsvc.format.flatpages import code, dictionary_pages, is_flat, plain_page
 from fsvc.format.footer import LeafMeta, RowGroup, statistics_of
 from fsvc.format.stored import list_parts
 
@@ -37,6 +37,7 @@ __all__ = [
     "parquet_schema",
     "plain",
     "remembered_encoding",
+    "thawed",
 ]
 
 COMPRESSION = "zstd"
@@ -239,7 +240,7 @@ def encode(
     chosen = [
         i
         for i, (field, encoding) in enumerate(zip(fields, encodings, strict=True))
-        if encoding is Encoding.DICTIONARY and has_dictionary(field.type)
+        if encoding is Encoding.DICTIONARY and is_flat(field.type)
     ]
     coded = {i: one for i in chosen if (one := code(arrays[i])) is not None}
     statistics = _statistics([one.values for one in coded.values()], [arrays[i].null_count for i in coded])
@@ -269,6 +270,17 @@ def plain(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> list[ChunkP
     Raises UnsupportedData where Parquet cannot hold the values.
     """
     return _chunks(_write(arrays, fields, [Encoding.PLAIN] * len(fields), None), fields) if arrays else []
+
+
+def thawed(array: pa.Array, field: pa.Field) -> list[tuple[int, memoryview | bytes]]:
+    """The plain pages of a column of one row group, in stored form: for each leaf its number of values, and its pages.
+
+    They are what :func:`plain` gives, without statistics. Raises UnsupportedData where Parquet cannot hold the values.
+    """
+    if is_flat(field.type):
+        return [(len(array), plain_page(array, nullable=field.nullable))]
+    chunk = plain([array], [field])[0]
+    return [(leaf.num_values, page) for leaf, page in zip(chunk.leaves, chunk.pages, strict=True)]
 
 
 def _statistics(values: Sequence[pa.Array], nulls: Sequence[int]) -> list[thrift.Struct]:

@@ -11,6 +11,7 @@ Which rows are taken from where is only a prediction: whatever it gets wrong is 
 from __future__ import annotations
 
 import struct
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +60,23 @@ def _squeeze(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(data)
 
 
+_per_thread = threading.local()
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """This thread's own: making one takes longer than most patches do to expand."""
+    found: zstandard.ZstdDecompressor | None = getattr(_per_thread, "decompressor", None)
+    if found is None:
+        found = _per_thread.decompressor = zstandard.ZstdDecompressor()
+    return found
+
+
 def _expand(data: bytes | memoryview, size: int) -> bytes:
     """What :func:`_squeeze` made of so many bytes; the frame has to say the same size."""
     try:
         if size > _LARGEST or zstandard.frame_content_size(data) != size:
             raise Corruption("compressed bytes of a patch are not of the size that they should be")
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
+        return _decompressor().decompress(data, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Corruption(f"compressed bytes of a patch cannot be read: {error}") from None
 
@@ -221,11 +233,17 @@ def read_changes(data: bytes | memoryview, inserted: Rows, rows: int, field: pa.
     count, replaced = struct.unpack("<II", reader.take(8))
     if count > rows or replaced + len(inserted) != count:
         raise Corruption("a patch has another number of values than of places for them")
-    changed = np.cumsum(reader.numbers(replaced).astype(np.int64) + 1) - 1
-    positions = np.concatenate([changed, inserted])
-    positions.sort()
-    if count and (positions[0] < 0 or positions[-1] >= rows or (np.diff(positions) <= 0).any()):
+    gaps = reader.numbers(replaced)
+    # Gaps of fewer rows than there are cannot overflow, and places that follow gaps ascend.
+    fits = int(gaps.max(initial=0)) < rows
+    positions = np.cumsum(gaps.astype(np.int64) + 1) - 1 if fits else np.empty(0, np.int64)
+    if replaced and (not fits or positions[-1] >= rows):
         raise Corruption("a patch replaces values that are not there")
+    if len(inserted):
+        positions = np.concatenate([positions, inserted])
+        positions.sort()
+        if (np.diff(positions) == 0).any():
+            raise Corruption("a patch replaces values that are not there")
     values = _read_values(reader, count, field)
     if len(reader.rest()):
         raise Corruption("a patch is longer than it says")

@@ -1,11 +1,13 @@
-"""Pages behind a dictionary in ascending order, which pyarrow does not write: it takes values as they appear.
+"""Pages of flat columns that are written here and not by pyarrow: behind a sorted dictionary, or plain.
 
-Every group has a dictionary of its own, so in columns of many numbers it is a large part of the chunk. In
-ascending order neighbours share their leading bits, and zstd makes it half as large or less; the indices take what
-they took (docs/decisions/0022-sorted-dictionaries.md). Text keeps its order, which saves nothing there.
+Every group has a dictionary of its own, so in columns of many numbers it is a large part of the chunk. pyarrow
+takes values as they appear. In ascending order neighbours share their leading bits, and zstd makes the dictionary
+half as large or less; the indices take what they took (docs/decisions/0022-sorted-dictionaries.md). Text keeps its
+order, which saves nothing there. Plain pages without compression are what chunks are thawed to; made here they cost
+a fraction.
 
-A chunk is one dictionary page and one data page of version 1, as Encodings.md of the Parquet format says: PLAIN
-values; then definition levels and indices in the RLE hybrid.
+Pages are of version 1, as Encodings.md of the Parquet format says: PLAIN values, or definition levels and indices in
+the RLE hybrid behind a page of PLAIN values.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from fsvc.format.footer import LeafMeta
 from fsvc.format.rowvalues import is_binary_like
 from fsvc.format.thrift import FALSE, I32, I64, LIST, STRUCT, TRUE
 
-__all__ = ["Coded", "code", "dictionary_pages", "has_dictionary"]
+__all__ = ["Coded", "code", "dictionary_pages", "is_flat", "plain_page"]
 
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -55,7 +57,7 @@ class Coded:
     ascending: bool
 
 
-def has_dictionary(t: pa.DataType) -> bool:
+def is_flat(t: pa.DataType) -> bool:
     """Whether chunks of a stored type can have such pages: numbers of up to 64 bits, times, text, bytes."""
     return is_binary_like(t) or _is_number(t)
 
@@ -88,6 +90,13 @@ def code(array: pa.Array) -> Coded | None:
 _INTEGERS = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 
 
+def plain_page(array: pa.Array, *, nullable: bool) -> bytes:
+    """A chunk in stored form of such a type as one plain page without compression."""
+    present = array.drop_null() if array.null_count else array
+    body = (_levels(array) if nullable else b"") + _plain(present)[1]
+    return _header(_DATA_PAGE, _values(len(array), _PLAIN), len(body), len(body)) + body
+
+
 def dictionary_pages(
     coded: Coded, array: pa.Array, *, nullable: bool, statistics: thrift.Struct, level: int
 ) -> tuple[LeafMeta, bytes]:
@@ -106,7 +115,7 @@ def dictionary_pages(
     )
     data_page, data_raw = _page(
         _DATA_PAGE,
-        {1: (I32, len(array)), 2: (I32, _RLE_DICTIONARY), 3: (I32, _RLE), 4: (I32, _RLE)},
+        _values(len(array), _RLE_DICTIONARY),
         b"".join(body),
         compressor,
     )
@@ -204,14 +213,20 @@ def _page(
 ) -> tuple[bytes, int]:
     """A page with its header, and how long both are without compression."""
     compressed = compressor.compress(body)
-    fields: thrift.Struct = {
-        1: (I32, kind),
-        2: (I32, len(body)),
-        3: (I32, len(compressed)),
-        _HEADER[kind]: (STRUCT, header),
-    }
-    start = thrift.write_struct(fields)
+    start = _header(kind, header, len(body), len(compressed))
     return start + compressed, len(start) + len(body)
+
+
+def _header(kind: int, header: thrift.Struct, raw: int, stored: int) -> bytes:
+    """A PageHeader, for a page of so many bytes before and after compression."""
+    return thrift.write_struct(
+        {1: (I32, kind), 2: (I32, raw), 3: (I32, stored), _HEADER[kind]: (STRUCT, header)}
+    )
+
+
+def _values(count: int, encoding: int) -> thrift.Struct:
+    """The DataPageHeader of a page of so many values, nulls included."""
+    return {1: (I32, count), 2: (I32, encoding), 3: (I32, _RLE), 4: (I32, _RLE)}
 
 
 def _one_page(kind: int, encoding: int) -> thrift.Struct:
