@@ -269,13 +269,11 @@ def test_a_commit_makes_durable_what_another_writer_stored_for_it(light_path: Pa
 def test_objects_used_before_they_are_durable_are_found(
     light_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = NewObjects.claim
+    reused = NewObjects.reused
 
-    def forgetful(self: NewObjects, *arguments: object) -> list[bool]:
-        wanted: list[bool] = claim(self, *arguments)  # type: ignore[arg-type]
-        self.reused_index.clear()
-        return wanted
+    def forgetful(self: NewObjects) -> tuple[set[str], dict[str, memoryview]]:
+        return reused(self)[0], {}
 
-    monkeypatch.setattr(NewObjects, "claim", forgetful)
+    monkeypatch.setattr(NewObjects, "reused", forgetful)
     wrong, _ = problems(overlapping(light_path / "disk"), light_path / "scratch")
     assert wrong and all("is missing" in problem for problem in wrong)

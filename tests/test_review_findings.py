@@ -276,6 +276,6 @@ def test_packs_below_a_reused_object_are_looked_at_again() -> None:
     repo.commit({"t": table}, message="appended")
     draft = repo.draft({"copy": table})
     packs = {entry.key for entry in repo.store.storage.list("packs/")}
-    assert {f"packs/{name}.pack" for name in draft.sink.reused_packs} == packs
+    assert {f"packs/{name}.pack" for name in draft.sink.reused()[0]} == packs
     assert len(packs) == 2
     draft.abandon()

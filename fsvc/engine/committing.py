@@ -110,7 +110,7 @@ class CommitDraft:
         own = self._finished()
         # As before a commit: what is durable has to stand on what is.
         self._recheck(time)
-        self.store.storage.put_batch({**self.sink.reused_index, **own})
+        self.store.storage.put_batch({**self.sink.reused()[1], **own})
         for key, data in own.items():
             self.store.objects.remember(key, data)
 
@@ -176,7 +176,7 @@ class CommitDraft:
         # Before anything is written too: index files of packs that are gone should not be written again.
         self._recheck(time())
         # Other writers' index files go along: one that was seen in the store may not be durable yet.
-        batch: dict[str, bytes | memoryview] = {**self.sink.reused_index, **own_index}
+        batch: dict[str, bytes | memoryview] = {**self.sink.reused()[1], **own_index}
         standing: set[str] = set()
         for name, written in self.changed.items():
             parent = self._base_record.feature_sets.get(name) if self._base_record else None
@@ -258,12 +258,12 @@ class CommitDraft:
     def _recheck(self, time: str, others: Collection[str] = ()) -> None:
         """Raise StorageError where a pack, or another file, that this commit stands on is gone, or about to go."""
         storage = self.store.storage
-        for name in sorted(self.sink.reused_packs):
+        for name in sorted(self.sink.reused()[0]):
             try:
                 storage.size(pack_key(name))
             except KeyAbsent:
                 raise self._gone(pack_key(name)) from None
-        packs = {pack_key(name) for name in {*self.sink.reused_packs, *self._packs.packs}}
+        packs = {pack_key(name) for name in {*self.sink.reused()[0], *self._packs.packs}}
         dead = rely(storage, packs.union(others), time=time)
         if dead is not None:
             raise self._gone(dead)

@@ -78,9 +78,10 @@ class NewObjects:
         self.patches = patches
         self._claimed: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
+        self._reused: dict[Entry, None] = {}
         self._standing: set[bytes] = set()
-        self.reused_packs: set[str] = set()
-        self.reused_index: dict[str, memoryview] = {}
+        self._reused_packs: set[str] = set()
+        self._reused_index: dict[str, memoryview] = {}
 
     def claim(self, identities: Sequence[Identity], names: Sequence[str]) -> list[bool]:
         """For each chunk, whether the caller has to store it; nobody else will be told to.
@@ -109,40 +110,43 @@ class NewObjects:
         return wanted
 
     def _reuse(self, entries: Sequence[Entry], found: Found) -> None:
-        """Remember where objects lie that this commit stands on, and those that they stand on.
-
-        ``found`` is the lookup that gave them. The lock is held to take notes alone, not while objects are
-        looked for: two threads may look for the same ones.
-        """
-        level = list(entries)
+        """Remember objects that this commit stands on; ``found`` is the lookup that gave them."""
         files = found.files()
+        with self._lock:
+            self._reused.update(dict.fromkeys(entries))
+            self._reused_index.update(files)
+
+    def reused(self) -> tuple[set[str], dict[str, memoryview]]:
+        """The packs in which the objects lie that this commit stands on and those that they stand on in turn; and
+        the index files that say so.
+
+        To be asked when everything is written. Raises Corruption where one is gone.
+        """
+        with self._lock:
+            level, self._reused = list(self._reused), {}
         while level:
+            self._reused_packs.update(entry.pack for entry in level)
             extended: list[Entry] = []
             wanted: dict[bytes, Entry] = {}
             for entry in level:
                 extension = index.unpack_extension(entry.meta)
                 if extension is not None:
-                    files |= self.objects.lookup(extension.base.address).files()
+                    self._reused_index |= self.objects.lookup(extension.base.address).files()
                     extended.append(self.objects.base(entry, extension))
                 else:
                     wanted.update(dict.fromkeys(index.below(entry.meta), entry))
-            with self._lock:
-                self.reused_packs.update(entry.pack for entry in level)
-                self.reused_index.update(files)
-                for address in self._standing & wanted.keys():
-                    del wanted[address]
-            files = {}
+            for address in self._standing & wanted.keys():
+                del wanted[address]
+            self._standing.update(wanted)
             if wanted:
                 below = self.objects.find(b"".join(wanted))
-                files = below.files()
+                self._reused_index |= below.files()
                 extended += [
                     self.objects.standing(address, above) if (there := below[i]) is None else there
                     for i, (address, above) in enumerate(wanted.items())
                 ]
             level = extended
-            with self._lock:
-                # Only now: another thread must not take for noted what this one could not find.
-                self._standing.update(wanted)
+        return self._reused_packs, self._reused_index
 
     def add(self, identity: Identity, chunk: pages.ChunkPages) -> None:
         """Store a claimed chunk whole."""
