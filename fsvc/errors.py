@@ -15,6 +15,8 @@ __all__ = [
     "Conflict",
     "ConflictError",
     "Corruption",
+    "ErasedError",
+    "ExpiredError",
     "FsvcError",
     "FsvcWarning",
     "InvalidName",
@@ -86,6 +88,14 @@ class KeyViolation(FsvcError):
 
 class NotFound(FsvcError, LookupError):
     """A repository, feature set, revision or column does not exist."""
+
+
+class ErasedError(NotFound):
+    """Data that was erased on purpose: the message says when and why. It does not come back."""
+
+
+class ExpiredError(NotFound):
+    """Data of an old version that a policy let go: the message says when."""
 
 
 class NoLineage(NotFound):

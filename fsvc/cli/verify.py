@@ -116,6 +116,7 @@ def _document(report: Report) -> dict[str, Any]:
         "ok": report.ok,
         "deep": report.deep,
         "damages": [{**asdict(damage), "affects": list(damage.affects)} for damage in report.damages],
+        "erased": [{**asdict(erased), "affects": list(erased.affects)} for erased in report.erased],
         "counts": asdict(report.counts),
     }
 
@@ -139,6 +140,10 @@ def _print(out: Output, report: Report) -> None:
         out.line(out.styled(f"{damage.kind} {damage.name} is {damage.problem}", fg="red", bold=True))
         out.line("  ", damage.detail)
         for affected in damage.affects:
+            out.line("  affects ", affected)
+    for erased in report.erased:
+        out.line(erased.detail)
+        for affected in erased.affects:
             out.line("  affects ", affected)
     counts = report.counts
     out.line(

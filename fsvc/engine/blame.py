@@ -34,7 +34,7 @@ from fsvc.format.manifest import Manifest
 from fsvc.format.rowvalues import Counts
 from fsvc.format.stored import stored_type, to_stored
 
-__all__ = ["CellOrigin", "KeyRange", "RowVersion", "Rows", "row_history"]
+__all__ = ["CellOrigin", "KeyRange", "RowVersion", "Rows", "WantedKeys", "cell", "row_history"]
 
 _REACH = 8
 """How many commits are looked at first where a few changes are wanted."""
@@ -177,7 +177,7 @@ class Rows:
         self._head = head
         self._key_names = manifest.key
         self._fields = [manifest.schema.field(column) for column in manifest.key]
-        self._wanted = _Wanted(self._fields, key)
+        self._wanted = WantedKeys(self._fields, key)
         self._values = values
         self._memo: dict[Any, pa.Array] = {}
         self._found: dict[bytes, Counts] = {}
@@ -495,15 +495,15 @@ def _pass_on(live: dict[str, np.ndarray[Any, Any]], commit: str, flags: np.ndarr
 # Which rows are wanted -----------------------------------------------------------------------------
 
 
-class _Wanted:
+class WantedKeys:
     """A key or range of keys, as cells of the key columns."""
 
     def __init__(self, fields: Sequence[pa.Field], key: Key) -> None:
         self._range = isinstance(key, KeyRange)
         ends = [(key.low, key.high)] if isinstance(key, KeyRange) else [(value, value) for value in key]
-        self._low = [None if low is None else _cell(low, f) for (low, _), f in zip(ends, fields, strict=True)]
+        self._low = [None if low is None else cell(low, f) for (low, _), f in zip(ends, fields, strict=True)]
         self._high = [
-            None if high is None else _cell(high, f) for (_, high), f in zip(ends, fields, strict=True)
+            None if high is None else cell(high, f) for (_, high), f in zip(ends, fields, strict=True)
         ]
 
     def rows(self, columns: Sequence[pa.Array]) -> Counts:
@@ -590,7 +590,7 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _cell(value: Any, field_: pa.Field) -> pa.Array:
+def cell(value: Any, field_: pa.Field) -> pa.Array:
     """A value of a key column, given as Python or as text, in stored form."""
     kind = field_.type
     while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind):

@@ -58,6 +58,9 @@ class Reach:
         files = [key for prefix in ("commits/", "manifests/") for key in store.storage.keys(prefix)]
         # After the manifests: the objects of one that was seen are in the index that is read after it.
         store.objects.refresh()
+        # After the index: whatever is missing there on purpose was written down before.
+        self._erased = store.objects.erased
+        self._erased.refresh()
         self.files = frozenset(files) - store.objects.dead_keys
         self._copies: dict[str, list[str]] = {}
         for key in self.files:
@@ -91,17 +94,9 @@ class Reach:
 
     def closed(self, flags: Flags, *, strict: bool = False) -> Flags:
         """Some objects, with all that they stand on; where one is nowhere, ``strict`` raises Corruption."""
-        found = flags.copy()
-        above, below = self.catalogue.edges()
-        followed = np.zeros(len(above), np.bool_)
-        while len(fresh := np.flatnonzero(found[above] & ~followed)):
-            followed[fresh] = True
-            there = np.zeros(len(fresh), np.bool_)
-            for places, numbers in self.catalogue.find(below[fresh].tobytes()):
-                there[places] = True
-                found[numbers] = True
-            if strict and not there.all():
-                raise _nowhere(below[fresh[np.argmin(there)]].tobytes())
+        found, lost = self.catalogue.closed(flags)
+        if strict and len(lost):
+            raise _nowhere(lost[0].tobytes())
         return found
 
     def _walk(self, starts: set[str], *, strict: bool) -> list[str]:
@@ -157,9 +152,12 @@ class Reach:
         for places, numbers in self.catalogue.find(addresses):
             found[places] = True
             self.catalogue.reached[numbers] = True
-        if strict and not found.all():
-            first = int(np.argmin(found))
-            raise _nowhere(addresses[first * ADDRESS_BYTES : (first + 1) * ADDRESS_BYTES])
+        if not strict:
+            return
+        for first in np.flatnonzero(~found).tolist():
+            address = addresses[first * ADDRESS_BYTES : (first + 1) * ADDRESS_BYTES]
+            if self._erased.of(address) is None:
+                raise _nowhere(address)
 
     def _bytes(self, name: str) -> bytes:
         """The canonical bytes of a manifest; those that were read last are remembered, since others stand on them."""

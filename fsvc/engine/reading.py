@@ -88,7 +88,8 @@ class SnapshotReader:
     def entries(self, numbers: Sequence[int]) -> list[list[Entry]]:
         """The stored objects of columns: one list per column, one object per group.
 
-        Raises Corruption naming the column and rows of an object that is nowhere.
+        Raises Corruption naming the column and rows of an object that is nowhere, ErasedError where that is on
+        purpose.
         """
         groups = len(self.manifest.rows)
         found = self._objects.find(self.manifest.addresses(numbers))
@@ -99,10 +100,7 @@ class SnapshotReader:
                 entry = found[i * groups + group]
                 identity = self.manifest.identity(column, group)
                 if entry is None:
-                    raise Corruption(
-                        f"object {identity.address.hex()} is missing: {self.place(column, group)}",
-                        hint="run 'fsvc verify' to see what else is affected",
-                    )
+                    raise self._objects.lost(identity.address, self.place(column, group))
                 if entry.digest != identity.digest:
                     raise Corruption(
                         f"object {identity.address.hex()} is not what the snapshot names: {self.place(column, group)}"
@@ -139,7 +137,7 @@ class SnapshotReader:
         if entry is None:
             entry = self._objects.find(identity.address)[0]
         if entry is None:
-            raise Corruption(f"object {identity.address.hex()} is missing: {what}")
+            raise self._objects.lost(identity.address, what)
         if rows is None:
             rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
         named = pa.field("c0", field.type, field.nullable)
@@ -187,9 +185,7 @@ class SnapshotReader:
         for i, column in enumerate(columns):
             entry = found[i]
             if entry is None:
-                raise Corruption(
-                    f"object {identities[i].address.hex()} is missing: {self.place(column, group)}"
-                )
+                raise self._objects.lost(identities[i].address, self.place(column, group))
             entries.append({group: entry})
         fields = [manifest.stored_fields[column] for column in columns]
         named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]

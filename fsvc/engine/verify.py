@@ -12,7 +12,7 @@ so index files are listed after the refs were read, and packs after the index fi
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,6 +24,7 @@ from blake3 import blake3
 
 from fsvc.engine.catalogue import Catalogue, Positions
 from fsvc.engine.condemned import Lists
+from fsvc.engine.erased import Erased, Erasure
 from fsvc.engine.history import short
 from fsvc.engine.objects import checked, outside, pack_key
 from fsvc.engine.patched import Patched, is_patch
@@ -55,10 +56,11 @@ _MOST_LOOKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing that is damaged or missing.
+    """One thing that is damaged, missing, or erased on purpose.
 
-    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref``, ``repository`` or ``list``, and
-    ``name`` the thing's own name: an id, an address, a key. ``problem`` is ``missing`` or ``damaged``;
+    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref``, ``repository``, ``list`` or
+    ``erasure``, and ``name`` the thing's own name: an id, an address, a key. ``problem`` is ``missing``, ``damaged`` or
+    ``erased``;
     ``detail`` is the rest of a sentence about the thing. ``affects`` names what cannot be read, or may
     not be what it was: snapshots as ``NAME@COMMIT (refs whose newest commit holds it)``, and refs.
     """
@@ -96,11 +98,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of a verification."""
+    """The outcome of a verification. ``erased`` is what is gone on purpose, which is no damage: one for each record."""
 
     damages: tuple[Damage, ...]
     counts: Counts
     deep: bool
+    erased: tuple[Damage, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -218,17 +221,25 @@ class _Verification:
         self._checked_packs: set[str] = set()
         self._unindexed: set[str] = set()
         self._wanted: dict[Identity, Wanted] = {}
+        self._records = Erased(store.storage)
+        self._erased: dict[str, _Found] = {}
+        """What is nowhere because it was erased, by the record that says so."""
 
     def findings(self) -> Findings:
         """All of it, and what is there to be repaired."""
         report = self.run()
-        affected = 0
+        affected = erased = 0
         for found in self._found:
             affected |= found.snapshots
+        for found in self._erased.values():
+            erased |= found.snapshots
         whole: list[str] = []
         broken: list[str] = []
         for number, snapshot in enumerate(self._snapshots):
-            (broken if affected >> number & 1 else whole).extend(self._named(snapshot))
+            if affected >> number & 1:
+                broken.extend(self._named(snapshot))
+            elif not erased >> number & 1:
+                whole.extend(self._named(snapshot))
         return Findings(
             report,
             self._catalogue,
@@ -268,8 +279,11 @@ class _Verification:
         self._all_snapshots()
         self._look_for_missing()
         self._unreferenced()
-        damages = {found.damage: None for found in map(self._finished, self._found)}
-        return Report(tuple(damages), self._counts, self._deep)
+        return self._report({found.damage: None for found in map(self._finished, self._found)})
+
+    def _report(self, damages: Iterable[Damage]) -> Report:
+        erased = tuple(self._finished(found).damage for found in self._erased.values())
+        return Report(tuple(damages), self._counts, self._deep, erased)
 
     def run_one(self, commit: str, name: str) -> Report:
         """One feature set of one commit, with what it stands on."""
@@ -297,7 +311,7 @@ class _Verification:
         damages = {found.damage: None for found in map(self._finished, self._found)}
         # Index files of others may be damaged: that is their affair.
         kept = (damage for damage in damages if damage.affects or damage.kind == "repository")
-        return Report(tuple(kept), self._counts, self._deep)
+        return self._report(kept)
 
     def _objects_of(self, snapshot: str) -> None:
         """Read every copy of every object that a snapshot stands on, and compute its checksum."""
@@ -529,6 +543,10 @@ class _Verification:
                 except FsvcError as error:
                     tried[key] = error
             keys = self._index_keys()
+        try:
+            self._records.refresh()  # after the index: what is not there on purpose was written down before
+        except FsvcError as error:
+            self._failed("list", "of what was erased", error)
         lists = self._read_lists()
         self._dead, self._dead_keys = lists.dead_packs, lists.dead_keys
         tables = []
@@ -905,7 +923,8 @@ class _Verification:
             )
         found.snapshots |= affected
         identity, kept, rows = self._content(manifest, place)
-        self._wanted.setdefault(identity, Wanted(identity, kept, rows))
+        if self._records.of(identity.address) is None:  # what was erased is not to come back from elsewhere
+            self._wanted.setdefault(identity, Wanted(identity, kept, rows))
 
     @staticmethod
     def _content(manifest: Manifest, place: int) -> tuple[Identity, pa.Field, int | None]:
@@ -972,8 +991,14 @@ class _Verification:
     # -- what is nowhere, and what nobody needs --------------------------------------------------
 
     def _look_for_missing(self) -> None:
-        """Look for objects that no index file names in the packs' own trailers."""
-        remaining = dict(self._missing)
+        """Look for objects that no index file names, and that were not erased, in the packs' own trailers."""
+        remaining: dict[bytes, _Found] = {}
+        for address, missing in self._missing.items():
+            record = self._records.of(address)
+            if record is None:
+                remaining[address] = missing
+            else:
+                self._note_erased(record).snapshots |= missing.snapshots
         found: dict[str, dict[bytes, int]] = {}
         before: set[bytes] = set()
         # Objects that are found may stand on others, which are looked for in another round.
@@ -1001,6 +1026,11 @@ class _Verification:
             if entry.pack in self._bad_packs:
                 self._bad_packs[entry.pack].snapshots |= damaged.snapshots
         self._found += remaining.values()
+
+    def _note_erased(self, record: Erasure) -> _Found:
+        detail = record.sentence(f"row groups of {record.feature_set} were")
+        damage = Damage("erasure", record.id, "erased", detail)
+        return self._erased.setdefault(record.id, _Found(damage))
 
     def _look_in(
         self, name: str, wanted: dict[bytes, _Found], found: dict[bytes, int]

@@ -1,0 +1,66 @@
+"""Searching all versions of a feature set for rows for which a condition in SQL holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from fsvc.engine.reading import SnapshotReader
+from fsvc.engine.searching import KeySearch, Search, readable
+from fsvc.engine.store import Store
+from fsvc.engine.surveying import versions_of
+from fsvc.errors import InvalidUse
+from fsvc.format.rowvalues import Counts
+from fsvc.format.stored import stored_type
+from fsvc.query.filtering import matching_rows
+
+__all__ = ["condition_search"]
+
+
+def condition_search(store: Store, name: str, condition: str) -> Search:
+    """A search for rows for which a condition holds in any version of a feature set.
+
+    Of a feature set with a key, rows are followed by it: whatever holds in one version, the rows of that key are
+    found in all. Where an old version lacks a column that the condition names, it finds nothing itself. Raises
+    NotFound for an unknown feature set, InvalidUse for a condition that no version understands.
+    """
+    manifests = {snapshot: store.manifest(snapshot) for snapshot in versions_of(store, name)}
+    keyed = next((manifest for manifest in reversed(manifests.values()) if manifest.key), None)
+    found: dict[str, Counts | None] = {}
+    cells: list[list[pa.Array]] = [[] for _ in (keyed.key if keyed else ())]
+    failed: InvalidUse | None = None
+    for snapshot, manifest in manifests.items():
+        reader, places = readable(SnapshotReader(store.objects, manifest))
+        try:
+            rows = matching_rows(store, reader, reader.manifest.id, condition)
+        except InvalidUse as error:
+            failed = error
+            found[snapshot] = None
+            continue
+        found[snapshot] = places[rows]
+        for i, column in enumerate(keyed.key if keyed else ()):
+            number = manifest.schema.get_field_index(column)
+            if number < 0:
+                break
+            kind = stored_type(keyed.schema.field(column).type) if keyed else None
+            try:
+                cells[i].append(reader.cells(number, rows).cast(kind))
+            except pa.ArrowException:
+                raise InvalidUse(
+                    f"key column {column!r} was {manifest.schema.field(column).type} once, with values that are none"
+                    f" of {kind}",
+                    hint="name the rows by --key",
+                ) from None
+    if failed is not None and all(rows is None for rows in found.values()):
+        raise failed
+    if keyed is not None:
+        kinds = [stored_type(keyed.schema.field(column).type) for column in keyed.key]
+        joined = [
+            pa.concat_arrays([pa.array([], kind), *own]) for own, kind in zip(cells, kinds, strict=True)
+        ]
+        return KeySearch(keyed.key, keyed.schema, cells=joined)
+
+    def search(reader: SnapshotReader) -> Counts | None:
+        return found.get(reader.manifest.id, np.zeros(0, np.int64))
+
+    return search
