@@ -71,6 +71,9 @@ COMMANDS: dict[str, Entry] = {
     "verify": Entry("Care", "fsvc.cli.verify:verify", "Check that what is stored is whole and undamaged."),
     "gc": Entry("Care", "fsvc.cli.gc:gc", "Free what nothing needs any more."),
     "repack": Entry("Care", "fsvc.cli.repack:repack", "Put small files together and free space."),
+    "purge": Entry(
+        "Care", "fsvc.cli.purge:purge", "Erase rows from all versions of a feature set, for good."
+    ),
     "stats": Entry("Care", "fsvc.cli.stats:stats", "Count what is stored and what it takes."),
     "completion": Entry(
         "Care", "fsvc.cli.completion:completion", "Print a script for completion in a shell."

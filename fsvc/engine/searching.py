@@ -122,16 +122,37 @@ def _there(reader: SnapshotReader, columns: Sequence[int]) -> list[int]:
 
 
 def readable(reader: SnapshotReader) -> tuple[SnapshotReader, Counts]:
-    """The groups of a snapshot of which nothing was erased, as a snapshot; and where its rows stand in the whole."""
+    """What of a snapshot was not erased, as a snapshot: whole groups, without columns whose categories are gone.
+
+    Also gives where its rows stand in the whole.
+    """
     manifest: Manifest = reader.manifest
-    groups = _there(reader, range(len(manifest.schema)))
+    columns = [i for i in range(len(manifest.schema)) if _has_categories(reader, i)]
+    groups = _there(reader, columns)
     starts = reader.starts
     rows = np.concatenate(
         [np.zeros(0, np.int64), *(np.arange(starts[group], starts[group + 1]) for group in groups)]
     )
-    if len(groups) == len(manifest.rows):
+    if len(groups) == len(manifest.rows) and len(columns) == len(manifest.schema):
         return reader, rows
+    schema = pa.schema([manifest.schema.field(i) for i in columns], manifest.schema.metadata)
     part = replace(
-        manifest, rows=tuple(manifest.rows[group] for group in groups), chunks=manifest.chunks[:, groups]
+        manifest,
+        schema=schema,
+        key=(),
+        rows=tuple(manifest.rows[group] for group in groups),
+        chunks=manifest.chunks[columns][:, groups],
+        categories=tuple(identity for i in columns for identity in reader.category_identities(i)),
     )
     return SnapshotReader(reader.objects, part), rows
+
+
+def _has_categories(reader: SnapshotReader, column: int) -> bool:
+    """Whether no categories of a column were erased. Raises Corruption where they are lost."""
+    for identity in reader.category_identities(column):
+        if reader.objects.find(identity.address)[0] is None:
+            error = reader.objects.lost(identity.address, f"the categories of column {column}")
+            if isinstance(error, Corruption):
+                raise error
+            return False
+    return True

@@ -39,16 +39,16 @@ def condition_search(store: Store, name: str, condition: str) -> Search:
             continue
         found[snapshot] = places[rows]
         for i, column in enumerate(keyed.key if keyed else ()):
-            number = manifest.schema.get_field_index(column)
+            number = reader.manifest.schema.get_field_index(column)
             if number < 0:
                 break
             kind = stored_type(keyed.schema.field(column).type) if keyed else None
             try:
                 cells[i].append(reader.cells(number, rows).cast(kind))
             except pa.ArrowException:
+                old = reader.manifest.schema.field(column).type
                 raise InvalidUse(
-                    f"key column {column!r} was {manifest.schema.field(column).type} once, with values that are none"
-                    f" of {kind}",
+                    f"key column {column!r} was {old} once, with values that are none of {kind}",
                     hint="name the rows by --key",
                 ) from None
     if failed is not None and all(rows is None for rows in found.values()):
