@@ -19,6 +19,7 @@ __all__ = [
     "ExpiredError",
     "FsvcError",
     "FsvcWarning",
+    "GoneError",
     "InvalidName",
     "InvalidRevision",
     "InvalidUse",
@@ -90,11 +91,15 @@ class NotFound(FsvcError, LookupError):
     """A repository, feature set, revision or column does not exist."""
 
 
-class ErasedError(NotFound):
-    """Data that was erased on purpose: the message says when and why. It does not come back."""
+class GoneError(NotFound):
+    """Data that were let go on purpose; nothing is damaged."""
 
 
-class ExpiredError(NotFound):
+class ErasedError(GoneError):
+    """Data that were erased: the message says when and why. They do not come back."""
+
+
+class ExpiredError(GoneError):
     """Data of an old version that a policy let go: the message says when."""
 
 

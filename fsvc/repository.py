@@ -18,7 +18,16 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
-from fsvc.errors import Conflict, FsvcError, FsvcWarning, InvalidRevision, InvalidUse, NotFound, StorageError
+from fsvc.errors import (
+    Conflict,
+    FsvcError,
+    FsvcWarning,
+    GoneError,
+    InvalidRevision,
+    InvalidUse,
+    NotFound,
+    StorageError,
+)
 from fsvc.format import names
 from fsvc.format.commit import is_id
 from fsvc.format.revision import Revision, parse_address, parse_revision
@@ -38,6 +47,7 @@ if TYPE_CHECKING:
     from fsvc.engine.collection import Collected
     from fsvc.engine.committing import CommitDraft
     from fsvc.engine.erasing import Purged, Searcher
+    from fsvc.engine.expiring import Expiring
     from fsvc.engine.explaining import Explanation
     from fsvc.engine.pins import Pin
     from fsvc.engine.repack import Repacked
@@ -1123,6 +1133,57 @@ class Repository:
             progress=progress,
         )
 
+    def expire(
+        self,
+        *feature_sets: str,
+        last: int = 0,
+        within: float = 0,
+        daily: int = 0,
+        weekly: int = 0,
+        monthly: int = 0,
+        yearly: int = 0,
+        snapshots: Iterable[str] = (),
+        delete: bool = False,
+        author: str | None = None,
+        progress: Progress = silent,
+    ) -> Expiring:
+        """Let the data of old versions expire, of all feature sets or of some; without ``delete``, tell which.
+
+        Kept are the newest ``last`` versions, those of ``within`` days, and the newest of each of so many days, ISO
+        weeks, months and years that have any; whatever the newest commit of a branch, a tag or a pin holds; and
+        ``snapshots``, ids to keep besides. Commits stay, with their ids, messages and version numbers. Nothing is freed before the
+        next :meth:`gc`; until then it can be taken back, and read. Reading it later raises
+        :class:`fsvc.errors.ExpiredError`.
+
+        Raises NotFound for an unknown feature set, InvalidUse where nothing is said to be kept.
+        """
+        from fsvc.engine.expiring import Policy, expire
+
+        return expire(
+            self._store,
+            Policy(last, within, daily, weekly, monthly, yearly),
+            feature_sets,
+            snapshots=snapshots,
+            delete=delete,
+            author=author or self.author,
+            progress=progress,
+        )
+
+    def take_back(self, record: str, *, author: str | None = None) -> Expiring:
+        """Take an expiry back, by the id of its record, for all versions whose data are still there.
+
+        Raises NotFound where there is no such record, GoneError where all of it was freed.
+        """
+        from fsvc.engine.expiring import take_back
+
+        return take_back(self._store, record, author=author or self.author)
+
+    def expired(self) -> frozenset[str]:
+        """The ids of snapshots that have expired, whether their data were freed or not yet."""
+        from fsvc.engine.expiring import let_go
+
+        return let_go(self._store)
+
     def purge(
         self,
         name: str,
@@ -1182,7 +1243,10 @@ class Repository:
 
         def by_key(store: Store) -> KeySearch:
             for snapshot in reversed(versions_of(store, name)):
-                manifest = store.manifest(snapshot)
+                try:
+                    manifest = store.manifest(snapshot)
+                except GoneError:
+                    continue
                 if manifest.key:
                     return KeySearch(manifest.key, manifest.schema, wanted)
             raise InvalidUse(f"feature set {name!r} has no key", hint="name its rows by a condition: --where")

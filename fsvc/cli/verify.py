@@ -161,6 +161,8 @@ def _print(out: Output, report: Report) -> None:
     )
     if report.deep:
         out.line(f"proved {counted(counts.proven, 'chunk')} against their digests")
+    if counts.expired_snapshots:
+        out.line(f"not looked at, since expired: {counted(counts.expired_snapshots, 'snapshot')}")
     unreferenced = [
         counted(number, noun)
         for number, noun in (

@@ -22,7 +22,7 @@ from fsvc.engine.erased import refusal
 from fsvc.engine.objects import PackWriter, index_key, pack_key
 from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
 from fsvc.engine.writing import NewObjects, Written
-from fsvc.errors import Conflict, ConflictError, Corruption, ErasedError, KeyAbsent, StorageError
+from fsvc.errors import Conflict, ConflictError, Corruption, GoneError, KeyAbsent, StorageError
 from fsvc.format import index
 from fsvc.format.commit import CommitRecord, SetVersion
 from fsvc.format.manifest import Manifest
@@ -86,7 +86,7 @@ class CommitDraft:
         self.add(name, Written(manifest, chunks=manifest.chunks[..., 0].size, new_chunks=0, new_bytes=0))
 
     def reuse(self, manifest: Manifest) -> None:
-        """Stand on all objects of a snapshot that is stored. Raises Corruption or ErasedError where one is gone."""
+        """Stand on all objects of a snapshot that is stored. Raises Corruption or GoneError where one is gone."""
         columns, groups = manifest.chunks.shape[:2]
         identities = [manifest.identity(i, group) for i in range(columns) for group in range(groups)]
         names = [field.name for field in manifest.schema for _ in range(groups)]
@@ -94,9 +94,9 @@ class CommitDraft:
         claimed = self.sink.claim(identities, [*names, *manifest.category_types])
         if any(claimed):
             absent = self.store.objects.lost(
-                identities[claimed.index(True)].address, "a part of the snapshot"
+                identities[claimed.index(True)].address, "a part of the snapshot", manifest.id
             )
-            if isinstance(absent, ErasedError):
+            if isinstance(absent, GoneError):
                 raise absent
             raise Corruption(
                 f"snapshot {manifest.id} is not whole any more",

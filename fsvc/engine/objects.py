@@ -18,6 +18,7 @@ import numpy as np
 
 from fsvc.engine.condemned import Lists
 from fsvc.engine.erased import Erased
+from fsvc.engine.expired import Expired
 from fsvc.errors import (
     CommitUnknown,
     Corruption,
@@ -107,6 +108,7 @@ class Objects:
         self._lists = Lists(storage)
         self.erased = Erased(storage)
         """What was erased on purpose, when it was last looked at."""
+        self._expired = Expired(storage)
         self._outcasts: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self._lock = threading.Lock()
         self._listed: float | None = None
@@ -252,10 +254,10 @@ class Objects:
             )
         raise self.lost(entry.address, f"there is no pack {entry.pack}")
 
-    def lost(self, address: bytes, where: str) -> FsvcError:
-        """The error for an object that is nowhere: ErasedError where that is on purpose, else Corruption.
+    def lost(self, address: bytes, where: str, snapshot: str | None = None) -> FsvcError:
+        """The error for an object that is nowhere: GoneError where that is on purpose, else Corruption.
 
-        ``where`` says where it is missed.
+        ``where`` says where it is missed, ``snapshot`` in which snapshot, if it is one.
         """
         self.erased.refresh()
         record = self.erased.of(address)
@@ -263,6 +265,11 @@ class Objects:
             return ErasedError(
                 record.sentence(f"{where}:"), hint="it does not come back; other versions may have it"
             )
+        if snapshot is not None:
+            self._expired.refresh()
+            expired = self._expired.refusal(snapshot)
+            if expired is not None:
+                return expired
         return Corruption(
             f"object {address.hex()} is missing: {where}", hint="run 'fsvc verify' to see what it affects"
         )

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from fsvc.engine.objects import checked
-from fsvc.errors import Corruption, ErasedError, UnsupportedData
+from fsvc.errors import Corruption, GoneError, UnsupportedData
 from fsvc.format import pages
 from fsvc.format.canonical import Identity
 from fsvc.format.footer import FileSchema
@@ -173,7 +173,7 @@ class Patched:
             pieces, places = self._gathered(top, field, decoded)
             whole = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
             return whole if places is None else whole.take(pa.array(places))
-        except ErasedError:
+        except GoneError:
             raise
         except _UNDECODABLE as error:
             raise Corruption(

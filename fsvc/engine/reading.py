@@ -18,7 +18,7 @@ from fsvc.engine.objects import Objects
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.writing import default_threads
-from fsvc.errors import Corruption, InvalidUse, NotFound
+from fsvc.errors import Corruption, FsvcError, InvalidUse, NotFound
 from fsvc.format import names, pages
 from fsvc.format.canonical import Identity, digest
 from fsvc.format.categories import child_path, dictionary_types
@@ -58,6 +58,10 @@ class SnapshotReader:
         """Where the chunks lie."""
         return self._objects
 
+    def lost(self, address: bytes, where: str) -> FsvcError:
+        """The error for an object that is nowhere: GoneError where that is on purpose, else Corruption."""
+        return self._objects.lost(address, where, self.manifest.id)
+
     def column_numbers(self, columns: Sequence[str] | Sequence[int] | None) -> list[int]:
         """The positions of columns by name, in the order asked for; positions stay as they are.
 
@@ -88,7 +92,7 @@ class SnapshotReader:
     def entries(self, numbers: Sequence[int]) -> list[list[Entry]]:
         """The stored objects of columns: one list per column, one object per group.
 
-        Raises Corruption naming the column and rows of an object that is nowhere, ErasedError where that is on
+        Raises Corruption naming the column and rows of an object that is nowhere, GoneError where that is on
         purpose.
         """
         groups = len(self.manifest.rows)
@@ -100,7 +104,7 @@ class SnapshotReader:
                 entry = found[i * groups + group]
                 identity = self.manifest.identity(column, group)
                 if entry is None:
-                    raise self._objects.lost(identity.address, self.place(column, group))
+                    raise self.lost(identity.address, self.place(column, group))
                 if entry.digest != identity.digest:
                     raise Corruption(
                         f"object {identity.address.hex()} is not what the snapshot names: {self.place(column, group)}"
@@ -137,7 +141,7 @@ class SnapshotReader:
         if entry is None:
             entry = self._objects.find(identity.address)[0]
         if entry is None:
-            raise self._objects.lost(identity.address, what)
+            raise self.lost(identity.address, what)
         if rows is None:
             rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
         named = pa.field("c0", field.type, field.nullable)
@@ -185,7 +189,7 @@ class SnapshotReader:
         for i, column in enumerate(columns):
             entry = found[i]
             if entry is None:
-                raise self._objects.lost(identities[i].address, self.place(column, group))
+                raise self.lost(identities[i].address, self.place(column, group))
             entries.append({group: entry})
         fields = [manifest.stored_fields[column] for column in columns]
         named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]

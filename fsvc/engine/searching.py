@@ -112,9 +112,7 @@ def _there(reader: SnapshotReader, columns: Sequence[int]) -> list[int]:
     gone = set()
     for place in reader.objects.find(addresses).missing:
         column, group = divmod(place, groups)
-        error = reader.objects.lost(
-            addresses[16 * place : 16 * place + 16], reader.place(columns[column], group)
-        )
+        error = reader.lost(addresses[16 * place : 16 * place + 16], reader.place(columns[column], group))
         if isinstance(error, Corruption):
             raise error
         gone.add(group)
@@ -151,7 +149,7 @@ def _has_categories(reader: SnapshotReader, column: int) -> bool:
     """Whether no categories of a column were erased. Raises Corruption where they are lost."""
     for identity in reader.category_identities(column):
         if reader.objects.find(identity.address)[0] is None:
-            error = reader.objects.lost(identity.address, f"the categories of column {column}")
+            error = reader.lost(identity.address, f"the categories of column {column}")
             if isinstance(error, Corruption):
                 raise error
             return False

@@ -13,12 +13,14 @@ from fsvc.engine import history
 from fsvc.engine.catalogue import Catalogue, Flags
 from fsvc.engine.deletion import Packs
 from fsvc.engine.erased import group_names
+from fsvc.engine.expired import standing_commits
 from fsvc.engine.progress import Progress
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.searching import Search
 from fsvc.engine.store import Store, commit_of
-from fsvc.errors import NotFound
+from fsvc.errors import GoneError, NotFound
 from fsvc.format import index, names
+from fsvc.format.canonical import ADDRESS_BYTES
 from fsvc.format.commit import CommitRecord
 from fsvc.format.manifest import Manifest
 from fsvc.format.rowvalues import Counts
@@ -100,6 +102,8 @@ class Survey:
         self.erased = store.objects.erased
         self.catalogue = Catalogue(store.objects.tables())
         self.packs = Packs.of(store)
+        store.expired.refresh()
+        self._kept = store.expired.kept(self.commits.items(), standing_commits(store.refs))
         self.unsearched: list[str] = []
         self.rows = 0
         """The rows that were found, counted in each snapshot."""
@@ -144,7 +148,24 @@ class Survey:
                 held = found.get(value.snapshot)
                 if held is None or (held.label[0] != self.name and name == self.name):
                     found[value.snapshot] = _Held((name, commit, value.version), [])
-        return found
+        return {snapshot: held for snapshot, held in found.items() if self._holds(snapshot)}
+
+    def _holds(self, snapshot: str) -> bool:
+        """Whether a snapshot is to be there, or is; what is left of one that has expired is nobody's."""
+        if snapshot in self._kept:
+            return True
+        try:
+            manifest = self.store.manifest(snapshot)
+        except GoneError:
+            return False
+        addresses = manifest.addresses()
+        there = np.zeros(len(addresses) // ADDRESS_BYTES, np.bool_)
+        for places, _ in self.catalogue.find(addresses):
+            there[places] = True
+        return all(
+            self.erased.of(addresses[ADDRESS_BYTES * i : ADDRESS_BYTES * (i + 1)]) is not None
+            for i in np.flatnonzero(~there).tolist()
+        )
 
     def _search(self, search: Search, progress: Progress) -> None:
         """Look for the rows in all snapshots of the feature set."""

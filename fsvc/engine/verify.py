@@ -25,6 +25,7 @@ from blake3 import blake3
 from fsvc.engine.catalogue import Catalogue, Positions
 from fsvc.engine.condemned import Lists
 from fsvc.engine.erased import Erased, Erasure
+from fsvc.engine.expired import Expired
 from fsvc.engine.history import short
 from fsvc.engine.objects import checked, outside, pack_key
 from fsvc.engine.patched import Patched, is_patch
@@ -79,7 +80,8 @@ class Damage:
 class Counts:
     """How much was verified. What no ref reaches is counted, and is no damage.
 
-    ``bytes`` are those of packs that were read; ``proven`` are chunks that a deep verification decoded.
+    ``bytes`` are those of packs that were read; ``proven`` are chunks that a deep verification decoded. Snapshots
+    that have expired are counted and not looked at.
     """
 
     ref_entries: int = 0
@@ -90,6 +92,7 @@ class Counts:
     objects: int = 0
     bytes: int = 0
     proven: int = 0
+    expired_snapshots: int = 0
     unreferenced_commits: int = 0
     unreferenced_manifests: int = 0
     unreferenced_packs: int = 0
@@ -164,7 +167,8 @@ def verify_snapshot(store: Store, commit: str, name: str, progress: Progress = s
     """Verify one feature set of one commit deeply, and nothing that it does not stand on.
 
     The commit, the manifest and those that it is stored against, and every object down to the last base: each is
-    read again, each chunk is decoded and proven, and its statistics and column metadata are computed anew.
+    read again, each chunk is decoded and proven, and its statistics and column metadata are computed anew. Raises
+    ExpiredError where a policy let its data go.
     """
     return _Verification(store, True, progress).run_one(commit, name)
 
@@ -297,6 +301,9 @@ class _Verification:
             self._failed("commit", commit, error).refs.append(f"{name}@{short(commit)}")
         else:
             snapshot = record.feature_sets[name].snapshot
+            self._store.expired.refresh()
+            if self._store.expired.of(commit, name) is not None:
+                self._store.stored_manifest(snapshot)
             self._snapshots[snapshot] = 0
             self._labels[snapshot] = {(name, commit): None}
             self._index()
@@ -452,6 +459,7 @@ class _Verification:
     def _commits(self) -> None:
         stack = list(self._roots)
         bad: dict[str, _Found] = {}
+        expired: set[str] = set()
         introduced: list[tuple[str, CommitRecord]] = []
         while stack:
             commit = stack.pop()
@@ -469,16 +477,30 @@ class _Verification:
                 for ref in self._tips.get(commit, ()):
                     self._tip_names.setdefault((name, value.snapshot), []).append(ref)
             introduced.append((commit, record))
+        kept = self._kept(introduced)
         # Walked from the heads down, so reversed it is about oldest first: manifests stand on older ones.
         for commit, record in reversed(introduced):
             for name, value in record.feature_sets.items():
+                if value.snapshot not in kept:
+                    expired.add(value.snapshot)
+                    continue
                 self._snapshots.setdefault(value.snapshot, len(self._snapshots))
                 labels = self._labels.setdefault(value.snapshot, {})
                 parent_is_bad = any(parent in bad for parent in record.parents[:1])
                 if name in record.changes or parent_is_bad or not labels:
                     labels[name, commit] = None
+        self._counts.expired_snapshots = len(expired)
         for commit, found in bad.items():
             found.refs += self._refs_above(commit)
+
+    def _kept(self, records: Sequence[tuple[str, CommitRecord]]) -> set[str]:
+        """The snapshots of commits that are to be there: all but those that have expired."""
+        expired = Expired(self._storage)
+        try:
+            expired.refresh()
+        except FsvcError as error:
+            self._failed("list", "of what expired", error)
+        return expired.kept(records, frozenset(self._tips))
 
     def _refs_above(self, commit: str) -> list[str]:
         """The refs whose history holds a commit."""

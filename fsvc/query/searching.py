@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pyarrow as pa
 
@@ -9,7 +11,8 @@ from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.searching import KeySearch, Search, readable
 from fsvc.engine.store import Store
 from fsvc.engine.surveying import versions_of
-from fsvc.errors import InvalidUse
+from fsvc.errors import GoneError, InvalidUse
+from fsvc.format.manifest import Manifest
 from fsvc.format.rowvalues import Counts
 from fsvc.format.stored import stored_type
 from fsvc.query.filtering import matching_rows
@@ -24,7 +27,10 @@ def condition_search(store: Store, name: str, condition: str) -> Search:
     found in all. Where an old version lacks a column that the condition names, it finds nothing itself. Raises
     NotFound for an unknown feature set, InvalidUse for a condition that no version understands.
     """
-    manifests = {snapshot: store.manifest(snapshot) for snapshot in versions_of(store, name)}
+    manifests: dict[str, Manifest] = {}
+    for snapshot in versions_of(store, name):
+        with suppress(GoneError):
+            manifests[snapshot] = store.manifest(snapshot)
     keyed = next((manifest for manifest in reversed(manifests.values()) if manifest.key), None)
     found: dict[str, Counts | None] = {}
     cells: list[list[pa.Array]] = [[] for _ in (keyed.key if keyed else ())]
