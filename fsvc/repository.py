@@ -1151,8 +1151,8 @@ class Repository:
 
         Kept are the newest ``last`` versions, those of ``within`` days, and the newest of each of so many days, ISO
         weeks, months and years that have any; whatever the newest commit of a branch, a tag or a pin holds; and
-        ``snapshots``, ids to keep besides. Commits stay, with their ids, messages and version numbers. Nothing is freed before the
-        next :meth:`gc`; until then it can be taken back, and read. Reading it later raises
+        ``snapshots``, ids to keep besides. Commits stay, with their ids, messages and version numbers. Nothing is
+        freed before the next :meth:`gc`; until then it can be taken back, and read. Reading it later raises
         :class:`fsvc.errors.ExpiredError`.
 
         Raises NotFound for an unknown feature set, InvalidUse where nothing is said to be kept.

@@ -38,6 +38,7 @@ RUNNABLE = (
     "docs/comparing.md",
     "docs/concepts.md",
     "docs/drift.md",
+    "docs/erasure.md",
     "docs/git-users.md",
     "docs/merging.md",
     pytest.param("docs/mlflow.md", marks=NEEDS_MLFLOW),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["expire"]
 
 
-def _keep(word: str, what: str) -> Any:
+def _keep(word: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
         f"--keep-{word}", word, type=click.IntRange(min=0), default=0, metavar="N", help=f"Keep {what}."
     )

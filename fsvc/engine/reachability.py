@@ -92,7 +92,8 @@ class Reach:
         """Walk on from files that stay though no ref reaches them."""
         keys = list(keys)
         wanted = self._walk({commit for key in keys if (commit := commit_of(key))}, strict=False)
-        self._read([*wanted, *(name for key in keys if (name := manifest_of(key)))], strict=False)
+        alone = (name for key in keys if (name := manifest_of(key)) and name not in self._bases)
+        self._read([*wanted, *alone], strict=False)
 
     def finish(self) -> None:
         """Take in what the objects that were reached stand on."""
