@@ -16,8 +16,9 @@ from test_patches import changed, features
 from test_repack import Clock
 from wholeness import TIME, new, opened, reopened
 
+from fsvc.engine import condemned
 from fsvc.engine.collection import GC_GRACE_SECONDS
-from fsvc.engine.condemned import GRACE_SECONDS
+from fsvc.engine.condemned import GRACE_SECONDS, Sentence
 from fsvc.engine.expired import EXPIRED
 from fsvc.engine.expiring import Policy
 from fsvc.errors import Corruption, ExpiredError, GoneError, InvalidUse, NotFound
@@ -241,6 +242,34 @@ def test_what_is_condemned_already_is_kept_or_gone_but_never_half(waited: float,
     for _ in range(3):
         here.gc()
         here.clock.now += LATER
+    here.check([5, 8] if how == "a branch" else range(1, 9))
+
+
+@pytest.mark.parametrize("how", ["taken back", "a branch"])
+def test_what_is_kept_again_during_the_last_look_stays(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Setting()
+    record = here.repository.expire(last=1, delete=True).record
+    assert record is not None
+    here.gc()
+    here.clock.now += LATER
+    decide = condemned._decide
+    done: list[int] = []
+
+    def slow(storage: Any, verdict: Sentence) -> None:
+        if verdict.keys and not done:
+            done.append(1)  # it was looked at, and is about to be written down as dead
+            if how == "a branch":
+                opened(here.storage).branch("rescue", here.ids[4])
+            else:
+                opened(here.storage).take_back(record)
+        decide(storage, verdict)
+
+    monkeypatch.setattr(condemned, "_decide", slow)
+    here.gc()
+    assert done
+    for _ in range(3):
+        here.clock.now += LATER
+        here.gc()
     here.check([5, 8] if how == "a branch" else range(1, 9))
 
 

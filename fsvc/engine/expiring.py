@@ -17,7 +17,7 @@ from fsvc.errors import Corruption, GoneError, InvalidUse, NotFound
 from fsvc.format import names
 from fsvc.format.commit import CommitRecord
 
-__all__ = ["ExpiredVersion", "Expiring", "Policy", "expire", "let_go", "take_back"]
+__all__ = ["ExpiredVersion", "Expiring", "Policy", "expire", "hold", "let_go", "take_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def take_back(store: Store, record: str, *, author: str = "") -> Expiring:
     back: list[ExpiredVersion] = []
     for name, found in expiry.snapshots.items():
         for snapshot, commits in found.items():
-            if not _is_whole(store, snapshot, time):
+            if not hold(store, snapshot, time=time):
                 continue
             named.setdefault(name, {})[snapshot] = commits
             first = min(commits, key=lambda commit: (store.commit(commit).time, commit))
@@ -222,8 +222,12 @@ def take_back(store: Store, record: str, *, author: str = "") -> Expiring:
     return Expiring(True, expiry.policy, tuple(back), {}, undo.id)
 
 
-def _is_whole(store: Store, snapshot: str, time: str) -> bool:
-    """Whether all of a snapshot is there, and stays: lists of files to be deleted that name it are called off."""
+def hold(store: Store, snapshot: str, *, time: str) -> bool:
+    """Have the data of a snapshot stay that may have expired; whether all of it is there.
+
+    Lists of files to be deleted that name its manifest, or packs of its objects, are called off where they are old;
+    younger ones are looked through again when it has come to be needed.
+    """
     try:
         keys = list(store.manifest_keys(snapshot))
         rely(store.storage, set(keys), time=time)

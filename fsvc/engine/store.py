@@ -193,9 +193,11 @@ class Store:
         key = commit_key(commit)
         self.expired.refresh()
         if self.expired.records and self.has_commit(commit):
+            from fsvc.engine.expiring import hold
+
             for name, value in self.commit(commit).feature_sets.items():
                 if self.expired.of(commit, name) is not None:
-                    rely(self.storage, set(self.manifest_keys(value.snapshot)), time=time)
+                    hold(self, value.snapshot, time=time)
         if rely(self.storage, {key}, time=time) is not None or not self.has_commit(commit):
             raise StorageError(
                 f"commit {commit} is gone: no ref kept it, and garbage was collected",
