@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count as count_up
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -527,7 +528,7 @@ class Interrupted(MemoryStorage):
 @pytest.mark.parametrize("what", ["other columns", "the rows", "a branch"])
 def test_whoever_commits_meanwhile_loses_nothing(what: str, count: Count) -> None:
     finished = 0
-    for left in range(1, 10):
+    for left in range(1, 8):
         storage = Interrupted()
         repository = new(storage)
         tables = commit_all(repository, few())
@@ -586,12 +587,15 @@ def _crash(light_path: Path, *, every: bool) -> int:
     repository = new(LocalStorage(root / "repository", create=True, system=Unsynced()))
     tables = commit_all(repository, few())
     contents = contents_of(repository)
+    numbers = count_up()
 
     def check(state: CrashState) -> None:
         left = state.path / "repository"
         storage = LocalStorage(left, system=Unsynced())
         if state.acknowledged:
             assert not traces(storage, contents)
+        if next(numbers) % 2 and not every:
+            return
         one = reopened(left)
         report = one.verify(deep=True)
         assert report.ok, [str(damage) for damage in report.damages]
