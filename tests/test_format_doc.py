@@ -363,7 +363,7 @@ def test_records_of_what_was_erased(vector: dict[str, Any]) -> None:
     record = Erasure(
         "0" * 32,
         frozenset(map(bytes.fromhex, vector["addresses"])),
-        frozenset(bytes.fromhex("".join(group)) for group in vector["groups"]),
+        frozenset(map(bytes.fromhex, vector["groups"])),
         *(vector[member] for member in ("author", "feature_set", "reason", "time")),
     )
     assert record.to_bytes() == vector["bytes"].encode()

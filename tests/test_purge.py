@@ -301,6 +301,18 @@ def assert_whole_but_erased(repository: Repository) -> None:
     assert report.ok and report.erased, [str(damage) for damage in report.damages]
 
 
+def test_versions_that_cannot_be_searched_are_named() -> None:
+    repository = new(MemoryStorage())
+    old = people().rename_columns(["id", "address", *people().column_names[2:]])
+    commit_all(repository, [old, *versions()[4:]])
+    assert purge(repository, delete=False).unsearched == ()
+    planned = purge(repository, delete=False, keys=(), where="mail = '!erase-me@example.org'")
+    assert len(planned.unsearched) == 1 and planned.affected == ()
+    assert planned.unsearched[0] == f"people@{repository.log()[-1].id[:12]}"
+    planned = purge(repository, delete=False, keys=(), where=f"id = {WHO}")
+    assert planned.unsearched == () and [one.version for one in planned.affected] == [1]
+
+
 def test_without_a_key_a_condition_finds_rows() -> None:
     storage = MemoryStorage()
     repository = new(storage)

@@ -3,9 +3,9 @@
 ``erased/<id>.json`` is written before anything of what it names is deleted, and stays for ever. It explains an
 absence and nothing more: an object that it names and that is there is read like any other.
 
-It also names the row groups that were erased, each by the addresses of its key chunks, since that is what tells one
-group of rows from another. No commit may bring such a group back. A single column that comes back equal, say one in
-which all values are the same, is no secret of anybody, and is stored again.
+It also names the row groups that were erased, each by a hash of the addresses of its key chunks, since that is what
+tells one group of rows from another. No commit may bring such a group back. A single column that comes back equal,
+say one in which all values are the same, is no secret of anybody, and is stored again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 
 from fsvc.errors import Corruption, ErasedError, FsvcError
 from fsvc.format import strictjson
-from fsvc.format.canonical import ADDRESS_BYTES
+from fsvc.format.canonical import ADDRESS_BYTES, DIGEST_BYTES
 from fsvc.format.manifest import Manifest
 from fsvc.storage.contract import Storage
 
@@ -28,7 +29,7 @@ __all__ = ["ERASED", "Erased", "Erasure", "group_names", "refusal"]
 
 ERASED = "erased/"
 _MEMBERS = {"addresses", "author", "feature_set", "groups", "reason", "time"}
-_ADDRESS = re.compile("[0-9a-f]{32}")
+_HEX = re.compile("[0-9a-f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Erasure:
                 "addresses": sorted(address.hex() for address in self.addresses),
                 "author": self.author,
                 "feature_set": self.feature_set,
-                "groups": sorted([part.hex() for part in _parts(group)] for group in self.groups),
+                "groups": sorted(group.hex() for group in self.groups),
                 "reason": self.reason,
                 "time": self.time,
             }
@@ -84,32 +85,29 @@ class Erasure:
         return f"{what} erased on {self.time[:10]}: {self.reason}"
 
 
-def _parts(joined: bytes) -> list[bytes]:
-    return [joined[i : i + ADDRESS_BYTES] for i in range(0, len(joined), ADDRESS_BYTES)]
-
-
 def _parse(name: str, data: bytes, what: str) -> Erasure:
     value: Mapping[str, Any] = strictjson.unseal(data, what=what)
     addresses, groups = value.get("addresses"), value.get("groups")
     texts = [value.get(member) for member in ("author", "feature_set", "reason", "time")]
     if (
         set(value) != _MEMBERS
-        or not _are_addresses(addresses)
-        or not isinstance(groups, list)
-        or not all(_are_addresses(group) and group for group in groups)
+        or not _are_in_hex(addresses, ADDRESS_BYTES)
+        or not _are_in_hex(groups, DIGEST_BYTES)
         or not all(isinstance(text, str) for text in texts)
     ):
         raise Corruption(f"{what} is not a record of what was erased")
     return Erasure(
         name,
         frozenset(map(bytes.fromhex, addresses or ())),
-        frozenset(b"".join(map(bytes.fromhex, group)) for group in groups),
+        frozenset(map(bytes.fromhex, groups or ())),
         *map(str, texts),
     )
 
 
-def _are_addresses(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) and _ADDRESS.fullmatch(one) for one in value)
+def _are_in_hex(value: Any, size: int) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, str) and len(one) == 2 * size and _HEX.fullmatch(one) for one in value
+    )
 
 
 class Erased:
@@ -143,14 +141,14 @@ class Erased:
 
 
 def group_names(manifest: Manifest) -> list[bytes]:
-    """What tells the row groups of a snapshot from others, each: the addresses of its key chunks, one after the other.
+    """What tells the row groups of a snapshot from others, each: the BLAKE3 of the addresses of its key chunks.
 
-    Without a key it is those of all its chunks.
+    Without a key it is that of the addresses of all its chunks.
     """
     names = manifest.schema.names
     columns = [names.index(name) for name in manifest.key] or list(range(len(names)))
     chosen = np.ascontiguousarray(manifest.chunks[columns][..., :ADDRESS_BYTES].transpose(1, 0, 2))
-    return [chosen[group].tobytes() for group in range(len(manifest.rows))]
+    return [blake3(chosen[group].tobytes()).digest() for group in range(len(manifest.rows))]
 
 
 def refusal(erased: Erased, name: str, manifest: Manifest) -> FsvcError | None:

@@ -132,7 +132,7 @@ def expire(
         needed |= {
             value.snapshot
             for commit in standing
-            if (value := records[commit].feature_sets.get(name)) is not None
+            if (value := (records.get(commit) or store.commit(commit)).feature_sets.get(name)) is not None
         }
         going = [version for version in versions if version.snapshot not in needed]
         let_go += going

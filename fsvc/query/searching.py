@@ -24,8 +24,9 @@ def condition_search(store: Store, name: str, condition: str) -> Search:
     """A search for rows for which a condition holds in any version of a feature set.
 
     Of a feature set with a key, rows are followed by it: whatever holds in one version, the rows of that key are
-    found in all. Where an old version lacks a column that the condition names, it finds nothing itself. Raises
-    NotFound for an unknown feature set, InvalidUse for a condition that no version understands.
+    found in all. Where an old version lacks a column that the condition names and none of these keys is in it, it
+    counts as not searched. Raises NotFound for an unknown feature set, InvalidUse for a condition that no version
+    understands.
     """
     manifests: dict[str, Manifest] = {}
     for snapshot in versions_of(store, name):
@@ -64,7 +65,15 @@ def condition_search(store: Store, name: str, condition: str) -> Search:
         joined = [
             pa.concat_arrays([pa.array([], kind), *own]) for own, kind in zip(cells, kinds, strict=True)
         ]
-        return KeySearch(keyed.key, keyed.schema, cells=joined)
+        by_key = KeySearch(keyed.key, keyed.schema, cells=joined)
+
+        def follow(reader: SnapshotReader) -> Counts | None:
+            rows = by_key(reader)
+            # Where the condition could not be asked, it may mean rows of other keys.
+            unclear = found.get(reader.manifest.id, ()) is None and rows is not None and not len(rows)
+            return None if unclear else rows
+
+        return follow
 
     def search(reader: SnapshotReader) -> Counts | None:
         return found.get(reader.manifest.id, np.zeros(0, np.int64))
