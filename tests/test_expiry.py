@@ -149,10 +149,11 @@ def test_what_a_policy_or_a_ref_keeps_stays_and_the_rest_is_freed() -> None:
     here.repository.repack(grace=0)
     here.gc(grace=0)
     here.check(kept)
+    blame = opened(here.storage).blame("t", (3,))
+    assert {one.version for one in blame.versions()} <= {8} and blame.is_cut_short
     for use in (
         lambda: opened(here.storage).sql("select count(*) from t@v1").fetchall(),
         lambda: opened(here.storage).diff("t@v1", "t@v8").rows(),
-        lambda: opened(here.storage).blame("t", (3,)).versions(),
     ):
         with pytest.raises(ExpiredError):
             use()

@@ -339,6 +339,29 @@ def test_a_second_erasure_passes_over_what_the_first_one_left() -> None:
     assert len(list(storage.keys(ERASED))) == 2
 
 
+def test_the_history_of_other_rows_is_told_as_far_as_it_is_there() -> None:
+    repository = new(MemoryStorage())
+    commit_all(repository)
+
+    def told(key: int) -> list[tuple[int | None, str]]:
+        return [
+            (one.version, one.change)
+            for one in opened(repository.store.storage).blame("people", (key,)).versions()
+        ]
+
+    before = {key: told(key) for key in (WHO, WHO + 1, 5, 100, 165)}
+    purge(repository)
+    for key in (5, 100):
+        assert told(key) == before[key]
+    assert told(165) == [] and before[165] == [(4, "added")]  # it may have been in what is gone
+    # Of the rows that went along it is told what came later, and nothing is made up.
+    assert told(WHO) == [] and before[WHO][0] == (5, "removed")
+    assert told(WHO + 1) == [change for change in before[WHO + 1] if change[0] == 6]
+    blame = opened(repository.store.storage).blame("people", (WHO + 1,))
+    cells = {cell.column: cell.version for cell in blame.cells()}
+    assert blame.is_cut_short and set(cells.values()) <= {6}
+
+
 # -- what stays, and what is refused ---------------------------------------------------------------
 
 

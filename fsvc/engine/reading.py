@@ -20,7 +20,7 @@ from fsvc.engine.progress import Progress, silent
 from fsvc.engine.writing import default_threads
 from fsvc.errors import Corruption, FsvcError, InvalidUse, NotFound
 from fsvc.format import names, pages
-from fsvc.format.canonical import Identity, digest
+from fsvc.format.canonical import ADDRESS_BYTES, Identity, digest
 from fsvc.format.categories import child_path, dictionary_types
 from fsvc.format.cells import picked
 from fsvc.format.footer import FileSchema
@@ -61,6 +61,20 @@ class SnapshotReader:
     def lost(self, address: bytes, where: str) -> FsvcError:
         """The error for an object that is nowhere: GoneError where that is on purpose, else Corruption."""
         return self._objects.lost(address, where, self.manifest.id)
+
+    def groups_left(self, columns: Sequence[int]) -> list[int]:
+        """The groups of which no chunk of some columns was let go on purpose. Raises Corruption where one is lost."""
+        groups = len(self.manifest.rows)
+        addresses = self.manifest.addresses(columns)
+        gone = set()
+        for place in self._objects.find(addresses).missing:
+            column, group = divmod(place, groups)
+            address = addresses[ADDRESS_BYTES * place : ADDRESS_BYTES * (place + 1)]
+            error = self.lost(address, self.place(columns[column], group))
+            if isinstance(error, Corruption):
+                raise error
+            gone.add(group)
+        return [group for group in range(groups) if group not in gone]
 
     def column_numbers(self, columns: Sequence[str] | Sequence[int] | None) -> list[int]:
         """The positions of columns by name, in the order asked for; positions stay as they are.

@@ -69,7 +69,7 @@ class KeySearch:
         if min(columns) < 0:
             return None
         found = [np.zeros(0, np.int64)]
-        for group in _there(reader, columns):
+        for group in reader.groups_left(columns):
             name = b"".join(reader.manifest.chunks[column, group].tobytes() for column in columns)
             rows = self._found.get(name)
             if rows is None:
@@ -104,21 +104,6 @@ class KeySearch:
         return np.flatnonzero(hit)
 
 
-def _there(reader: SnapshotReader, columns: Sequence[int]) -> list[int]:
-    """The groups of which the chunks of some columns are there; the others were erased, or Corruption is raised."""
-    manifest = reader.manifest
-    groups = len(manifest.rows)
-    addresses = manifest.addresses(columns)
-    gone = set()
-    for place in reader.objects.find(addresses).missing:
-        column, group = divmod(place, groups)
-        error = reader.lost(addresses[16 * place : 16 * place + 16], reader.place(columns[column], group))
-        if isinstance(error, Corruption):
-            raise error
-        gone.add(group)
-    return [group for group in range(groups) if group not in gone]
-
-
 def readable(reader: SnapshotReader) -> tuple[SnapshotReader, Counts]:
     """What of a snapshot was not erased, as a snapshot: whole groups, without columns whose categories are gone.
 
@@ -126,7 +111,7 @@ def readable(reader: SnapshotReader) -> tuple[SnapshotReader, Counts]:
     """
     manifest: Manifest = reader.manifest
     columns = [i for i in range(len(manifest.schema)) if _has_categories(reader, i)]
-    groups = _there(reader, columns)
+    groups = reader.groups_left(columns)
     starts = reader.starts
     rows = np.concatenate(
         [np.zeros(0, np.int64), *(np.arange(starts[group], starts[group + 1]) for group in groups)]
