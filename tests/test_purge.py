@@ -15,13 +15,25 @@ import pyarrow.compute as pc
 import pytest
 from crash import CrashState, Recording, Unsynced, after_crashes, recorded
 from edits import short_groups
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from test_gc import lose
 from test_repack import Clock
 from wholeness import new, opened, reopened
 
 from fsvc.engine.erased import ERASED
 from fsvc.engine.patched import Patched
-from fsvc.errors import Conflict, Corruption, ErasedError, InvalidUse, NotFound, StorageError
+from fsvc.errors import (
+    Conflict,
+    Corruption,
+    ErasedError,
+    ExpiredError,
+    GoneError,
+    InvalidUse,
+    NotFound,
+    StorageError,
+)  # fmt: skip
 from fsvc.format import index, pack
 from fsvc.format.index import ObjectTable
 from fsvc.repository import Repository
@@ -662,3 +674,131 @@ def test_a_crash_at_any_point_leaves_the_old_state_or_a_purge_to_be_finished(
 @pytest.mark.soak
 def test_every_crash_state_is_whole(light_path: Path, count: Count) -> None:
     count("crash states of a purge reopened, purged and committed to", _crash(light_path, every=True))
+
+
+# -- any order of things ---------------------------------------------------------------------------
+
+
+class Purging(RuleBasedStateMachine):
+    """Commits, erasures, expiries, collections and repacks in any order, compared with what each version should be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storage = MemoryStorage(clock=Clock())
+        new(self.storage)
+        self.tables: list[pa.Table] = []
+        self.commits: list[str] = []
+        self.expired: set[int] = set()
+        self.erased: set[int] = set()
+        self.gone: set[int] = set()
+        """Persons who were erased."""
+        self.contents: Contents = {}
+
+    def _heads(self) -> set[str]:
+        return set(opened(self.storage).branches().values())
+
+    @initialize(count=st.integers(30, 60))
+    def begin(self, count: int) -> None:
+        self._commit(list(range(count)), 0)
+
+    def _commit(self, ids: Sequence[int], scores: int) -> None:
+        table = crowd(ids, scores)
+        made = opened(self.storage).commit({"people": table}, key="id", message="m", threads=1)
+        if made.created:
+            self.tables.append(table)
+            self.commits.append(made.id)
+        self.contents |= contents_of(opened(self.storage))
+
+    @rule(data=st.data(), scores=st.integers(0, 3))
+    def commit(self, data: st.DataObject, scores: int) -> None:
+        ids = self.tables[-1]["id"].to_pylist()
+        dropped = data.draw(st.sets(st.sampled_from(ids), max_size=4))
+        more = [i for i in range(max(ids) + 1, max(ids) + data.draw(st.integers(1, 4))) if i not in self.gone]
+        left = [i for i in ids if i not in dropped] + more
+        if left:
+            self._commit(left, scores)
+
+    @rule(data=st.data(), by_condition=st.booleans())
+    def erase(self, data: st.DataObject, by_condition: bool) -> None:
+        known = sorted({i for table in self.tables for i in table["id"].to_pylist()} - self.gone)
+        now = set(self.tables[-1]["id"].to_pylist())
+        person = data.draw(st.sampled_from([i for i in known if i not in now] or known))
+        names: dict[str, Any] = (
+            {"where": f"id = {person}", "keys": ()} if by_condition else {"keys": [person]}
+        )
+        held = any(
+            person in self.tables[self.commits.index(head)]["id"].to_pylist() for head in self._heads()
+        )
+        if held:
+            with pytest.raises(Conflict):
+                purge(opened(self.storage), **names)
+            return
+        done = purge(opened(self.storage), **names)
+        holding = {n for n, table in enumerate(self.tables) if person in table["id"].to_pylist()}
+        assert {one.commit for one in done.affected} <= {self.commits[n] for n in holding}
+        self.gone.add(person)
+        self.erased |= holding
+        marks = [token(i) for i in self.gone] + [f"person{i}@".encode() for i in self.gone]
+        assert traces(self.storage, self.contents, marks) == set()
+
+    @rule(last=st.integers(1, 3))
+    def expire(self, last: int) -> None:
+        done = opened(self.storage).expire(last=last, delete=True)
+        self.expired |= {self.commits.index(one.commit) for one in done.versions}
+
+    @rule(data=st.data())
+    def branch(self, data: st.DataObject) -> None:
+        number = data.draw(st.integers(0, len(self.commits) - 1))
+        if number not in self.erased | self.expired and "side" not in opened(self.storage).branches():
+            opened(self.storage).branch("side", self.commits[number])
+
+    @rule()
+    def delete_branch(self) -> None:
+        if "side" in opened(self.storage).branches():
+            opened(self.storage).delete_branch("side")
+
+    @rule(repacked=st.booleans())
+    def tidy(self, repacked: bool) -> None:
+        if repacked:
+            assert not opened(self.storage).repack(grace=0).damaged
+        assert not opened(self.storage).gc(delete=True, grace=0).damaged
+
+    @invariant()
+    def every_version_is_what_it_should_be(self) -> None:
+        repository = opened(self.storage)
+        assert repository.verify().ok
+        for number, (commit, table) in enumerate(zip(self.commits, self.tables, strict=True)):
+            snapshot = repository.snapshot(f"people@{commit}")
+            if number in self.erased:
+                with pytest.raises(GoneError):
+                    snapshot.to_arrow()
+                continue
+            try:
+                assert snapshot.to_arrow().equals(table)
+            except ExpiredError:
+                assert number in self.expired
+
+    def teardown(self) -> None:
+        report = opened(self.storage).verify(deep=True)
+        assert report.ok, [str(damage) for damage in report.damages]
+
+
+def crowd(ids: Sequence[int], scores: int) -> pa.Table:
+    """People with these keys."""
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.int64()),
+            "mail": [f"person{i}@example.org" for i in ids],
+            "token": pa.array([token(i) for i in ids], pa.binary()),
+            "city": pa.array([["Rome", "Oslo", "Lima"][i % 3] for i in ids]).dictionary_encode(),
+            "score": [float(i % 5 + (scores if i % 7 == 0 else 0)) for i in ids],
+        }
+    )
+
+
+def test_any_order_of_commits_erasures_and_collections(count: Count) -> None:
+    with short_groups():
+        run_state_machine_as_test(
+            Purging, settings=settings(max_examples=10, stateful_step_count=12, deadline=None)
+        )
+    count("sequences of 12 commits, erasures, expiries and collections compared with a model", 10)

@@ -26,8 +26,8 @@ _MOST_SHOWN = 20
     "purge",
     examples="""
         fsvc purge customers --key 17 --key 42 --dry-run
-        fsvc purge customers --key 17 --key 42 --reason "request 2026-118"
-        fsvc purge customers --where "email = 'ada@example.org'" --reason "request 2026-118" --yes
+        fsvc purge customers --key 17 --key 42 --reason "request 118"
+        fsvc purge customers --where "mail = 'a@b.c'" --reason "..." --yes
     """,
 )
 @click.argument("name", metavar="NAME")
@@ -86,7 +86,7 @@ def purge(
             context.output.show(_document(planned), lambda out: _print_plan(out, planned))
             return
         _print_plan(context.output, planned)
-        if not planned.objects:
+        if not planned.packs:
             return
         # What a branch holds is refused in any case: nobody need be asked.
         answer = None if planned.heads else click.prompt(f"type {name} to erase this for good", default="")
@@ -148,6 +148,9 @@ def _print_plan(out: Output, done: Purged) -> None:
                 more = len(names) - _MOST_SHOWN
                 shown = ", ".join(names[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
                 out.line(f"{title} that cannot be read whole any more: {shown}")
+    if done.packs:
+        when = "written" if done.deleted else "to be written"
+        out.line(f"packs {when} anew, with what versions name alone: {done.packs:,}")
     for snapshot in done.unsearched:
         out.line(f"not searched, since it lacks the columns: {snapshot}")
     if done.quarantined:

@@ -122,22 +122,21 @@ class _Purge:
         self._searcher = searcher
         self._progress = progress
 
-    def _survey(self, strays: bool) -> Survey:
+    def _survey(self) -> Survey:
         # Nothing that is kept in memory is trusted: who has read a commit once may not notice that it is gone.
         fresh = Store(self._store.storage)
-        return Survey(fresh, self._name, self._searcher(fresh), strays=strays, progress=self._progress)
+        return Survey(fresh, self._name, self._searcher(fresh), self._progress)
 
     def run(self, delete: bool, author: str, reason: str) -> Purged:
         """All of it."""
         # What is dead from an earlier run is deleted first.
         freed = delete_dead(self._store, _PURPOSE, self._needed) if delete else 0
-        survey = self._survey(False)
+        survey = self._survey()
         outcome = self._outcome(survey, delete)
         if not delete:
             return outcome
         record: str | None = None
         rewritten = rebased = 0
-        strays = survey.strays
         for _ in range(_MOST_ROUNDS):
             self._refuse(survey)
             record = self._write_down(survey, author, reason) or record
@@ -149,7 +148,7 @@ class _Purge:
             condemn(self._store.storage, keys, purpose=_PURPOSE, grace=0, time=timestamp())
             self._store.objects.refresh()
             freed += delete_dead(self._store, _PURPOSE, self._needed)
-            survey = self._survey(strays)
+            survey = self._survey()
         else:
             raise StorageError(
                 "others came to need what was to be deleted, again and again",
@@ -167,7 +166,7 @@ class _Purge:
 
     def _needed(self, _: Store, keys: frozenset[str]) -> set[str]:
         """Those of some packs on which anything stands that stays."""
-        survey = self._survey(True)
+        survey = self._survey()
         # Whoever committed the rows before there was a record has been acknowledged: that is not to be lost.
         self._refuse(survey)
         dying = {name for key in keys if (name := pack_of(key))} & survey.packs.there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,10 +89,9 @@ class Survey:
     """What holds the rows, what would go, and what stands on that.
 
     Flags are by numbers in the ``catalogue``, and the same for all copies of an object, ``tainted`` excepted.
-    ``strays`` is whether objects that no commit names go too.
     """
 
-    def __init__(self, store: Store, name: str, search: Search, *, strays: bool, progress: Progress) -> None:
+    def __init__(self, store: Store, name: str, search: Search, progress: Progress) -> None:
         self.store = store
         self.name = name
         self.commits = all_commits(store)
@@ -123,9 +122,7 @@ class Survey:
         self.is_map[unnamed] = [self._codec(number) == index.ROW_MAP for number in unnamed.tolist()]
         self.gone: Flags = self.goes.copy()
         """What goes, for whatever reason."""
-        self.strays = strays or bool(len(self.new_groups) or self.goes.any())
-        if self.strays:
-            self.gone |= ~self.named & ~self.is_map
+        self.gone |= ~self.named & ~self.is_map
         self.tainted = self._standing_on_gone()
         """What stays, but stands on what goes: copies that cannot be used any more."""
         self.stays, _ = self.catalogue.closed(self.named & ~self.gone, self.tainted)
@@ -134,8 +131,7 @@ class Survey:
         self.leaving = {
             pack for pack, numbers in self.by_pack.items() if (self.gone | self.tainted)[numbers].any()
         }
-        if self.strays:
-            self.leaving |= self.packs.there - self.by_pack.keys()
+        self.leaving |= self.packs.there - self.by_pack.keys()
 
     def _codec(self, number: int) -> int:
         return self.catalogue.entry(number).meta[0]
@@ -191,7 +187,7 @@ class Survey:
         """Find what goes: the chunks of groups with the rows that no other group has, and lists of categories."""
         size = len(self.catalogue)
         holding, other = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
-        telling: set[bytes] = set()
+        lists = _Lists()
         unfinished: set[bytes] = set()
         left: set[bytes] = set()
         for snapshot, held in self.snapshots.items():
@@ -203,33 +199,19 @@ class Survey:
                 holding[numbers[of_hit]] = True
                 other[numbers[~of_hit]] = True
             categories = [identity.address for identity in manifest.categories]
-            for _, numbers in self.catalogue.find(b"".join(categories)) if categories else ():
-                self.named[numbers] = True
-            if not hit.any():
-                left.update(categories)
+            if not categories:
                 continue
-            unfinished.update(address for address in categories if self.erased.of(address) is not None)
-            if categories:
-                telling.update(self._telling(manifest, held))
+            for _, numbers in self.catalogue.find(b"".join(categories)):
+                self.named[numbers] = True
+            lists.take_in(SnapshotReader(self.store.objects, manifest), held.groups, self.new_groups)
+            if hit.any():
+                unfinished.update(address for address in categories if self.erased.of(address) is not None)
+            else:
+                left.update(categories)
         self.goes = holding & ~other
-        lists = telling | (unfinished - left)
-        for _, numbers in self.catalogue.find(b"".join(lists)) if lists else ():
+        going = lists.telling(self.new_groups) | (unfinished - left)
+        for _, numbers in self.catalogue.find(b"".join(going)) if going else ():
             self.goes[numbers] = True
-
-    def _telling(self, manifest: Manifest, held: _Held) -> Iterator[bytes]:
-        """The addresses of lists of categories with values of rows to be erased that no other row has."""
-        reader = SnapshotReader(self.store.objects, manifest)
-        rows = np.concatenate(
-            [
-                np.zeros(0, np.int64),
-                *(
-                    self.new_groups[group] + reader.starts[number]
-                    for number, group in enumerate(held.groups)
-                    if group in self.new_groups
-                ),
-            ]
-        )
-        return _telling(reader, rows) if len(rows) else iter(())
 
     def _standing_on_gone(self) -> Flags:
         """Copies of what stays that need something which goes; extensions also what is to be written whole."""
@@ -288,23 +270,45 @@ class Survey:
         )
 
 
-def _telling(reader: SnapshotReader, rows: Counts) -> Iterator[bytes]:
-    """The addresses of lists of categories that hold values of some rows which no other row has."""
-    manifest = reader.manifest
-    for (path, _), identity in zip(manifest.category_types.items(), manifest.categories, strict=True):
-        column = next((i for i, name in enumerate(manifest.schema.names) if path == name), None)
-        if column is None or not pa.types.is_dictionary(manifest.schema.field(column).type):
-            yield identity.address  # somewhere inside of a nested value: not looked for one by one
-            continue
-        values = reader.cells(column, rows).drop_null().unique()
-        for group in range(len(manifest.rows)):
-            if not len(values):
-                break
-            first, last = int(reader.starts[group]), int(reader.starts[group + 1])
-            own = rows[(rows >= first) & (rows < last)] - first
-            others = np.ones(last - first, np.bool_)
-            others[own] = False
-            chunk = reader.chunk(column, group).filter(pa.array(others))
-            values = values.filter(pc.invert(pc.is_in(values, value_set=chunk)))
-        if len(values):
-            yield identity.address
+class _Lists:
+    """The lists of categories of all snapshots, and the values that rows to be erased have of them."""
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, list[pa.Array]] = {}
+        self._nested: set[bytes] = set()
+        self._users: dict[bytes, list[tuple[SnapshotReader, int, list[bytes]]]] = {}
+
+    def take_in(self, reader: SnapshotReader, groups: list[bytes], erased: Mapping[bytes, Counts]) -> None:
+        """Take in a snapshot with the names of its groups; ``erased`` are places of rows in groups by name."""
+        manifest = reader.manifest
+        hit = [number for number, group in enumerate(groups) if group in erased]
+        for (path, _), identity in zip(manifest.category_types.items(), manifest.categories, strict=True):
+            column = manifest.schema.get_field_index(path)
+            if column < 0 or not pa.types.is_dictionary(manifest.schema.field(column).type):
+                if hit:
+                    self._nested.add(
+                        identity.address
+                    )  # inside of nested values they are not looked for one by one
+                continue
+            self._users.setdefault(identity.address, []).append((reader, column, groups))
+            left = set(reader.groups_left([column])) if hit else set()
+            for group in hit:
+                if group in left:
+                    cells = reader.chunk(column, group).take(pa.array(erased[groups[group]]))
+                    self._values.setdefault(identity.address, []).append(cells.drop_null().unique())
+
+    def telling(self, erased: Mapping[bytes, Counts]) -> set[bytes]:
+        """The addresses of lists with values that no other row of any snapshot has."""
+        found = set(self._nested)
+        for address, parts in self._values.items():
+            values = pa.concat_arrays(parts).unique()
+            for reader, column, groups in self._users[address]:
+                for group in reader.groups_left([column]) if len(values) else ():
+                    chunk = reader.chunk(column, group)
+                    others = np.ones(len(chunk), np.bool_)
+                    others[erased.get(groups[group], np.zeros(0, np.int64))] = False
+                    known = pc.is_in(values.cast(chunk.type), value_set=chunk.filter(pa.array(others)))
+                    values = values.filter(pc.invert(known))
+            if len(values):
+                found.add(address)
+        return found
