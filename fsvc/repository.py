@@ -20,6 +20,7 @@ from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
 from fsvc.errors import (
     Conflict,
+    Corruption,
     FsvcError,
     FsvcWarning,
     GoneError,
@@ -1245,8 +1246,8 @@ class Repository:
             for snapshot in reversed(versions_of(store, name)):
                 try:
                     manifest = store.manifest(snapshot)
-                except GoneError:
-                    continue
+                except (GoneError, Corruption):
+                    continue  # what has to be there is looked at by who searches
                 if manifest.key:
                     return KeySearch(manifest.key, manifest.schema, wanted)
             raise InvalidUse(f"feature set {name!r} has no key", hint="name its rows by a condition: --where")

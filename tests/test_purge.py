@@ -500,6 +500,26 @@ def test_objects_that_no_commit_names_go_too(packed: bool) -> None:
     assert_erased(opened(storage), tables)
 
 
+@pytest.mark.parametrize("prefix", ["manifests/", "index/"])
+@pytest.mark.parametrize("where", [None, f"id = {WHO}"])
+def test_what_a_crash_left_of_a_commit_does_not_stop_an_erasure(prefix: str, where: str | None) -> None:
+    clock = Clock()
+    storage = MemoryStorage(clock=clock)
+    repository = new(storage)
+    tables = commit_all(repository)
+    before = set(storage.keys(prefix))
+    lose(opened(storage).draft({"people": people(scores=9)}, branch="main", threads=1))
+    for key in set(storage.keys(prefix)) - before:
+        storage.delete(key)
+    clock.now += 1000
+    names = {} if where is None else {"keys": (), "where": where}
+    contents = contents_of(repository) if prefix != "manifests/" else None
+    purge(opened(storage), **names)
+    if contents is not None:
+        assert traces(storage, contents) == set()
+    assert_erased(opened(storage), tables)
+
+
 def test_damage_stops_an_erasure() -> None:
     storage = MemoryStorage()
     repository = new(storage)

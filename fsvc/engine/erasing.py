@@ -35,7 +35,6 @@ from fsvc.engine.erased import Erasure
 from fsvc.engine.objects import PackWriter, pack_key
 from fsvc.engine.pins import list_pins
 from fsvc.engine.progress import Progress, silent
-from fsvc.engine.reachability import root_entries
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.repack import copy_objects
 from fsvc.engine.searching import Search
@@ -227,9 +226,10 @@ class _Purge:
                 hint="commit without these rows (and without categories that only they have), or delete the branch,"
                 " then purge what is left in history",
             )
-        reachable = self._reachable(survey)
         for commit, record in survey.commits.items():
-            if commit in reachable or not any(v.snapshot in affected for v in record.feature_sets.values()):
+            if commit in survey.reached or not any(
+                v.snapshot in affected for v in record.feature_sets.values()
+            ):
                 continue
             try:
                 age = self._store.storage.age(commit_key(commit))
@@ -241,17 +241,6 @@ class _Purge:
                     " may be on its way to a branch",
                     hint=f"run it again in {_SETTLED_SECONDS // 60} minutes",
                 )
-
-    @staticmethod
-    def _reachable(survey: Survey) -> set[str]:
-        stack = [entry.commit for entry in root_entries(survey.store) if entry.commit]
-        seen: set[str] = set()
-        while stack:
-            commit = stack.pop()
-            if commit not in seen:
-                seen.add(commit)
-                stack.extend(survey.store.commit(commit).parents)
-        return seen
 
     # -- doing it --------------------------------------------------------------------------------
 

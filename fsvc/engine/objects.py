@@ -247,7 +247,7 @@ class Objects:
                     return self._storage.get_range(pack_key(copy.pack), copy.offset, copy.length)
                 except KeyAbsent:
                     continue
-        if self.copies(entry.address):
+        if any(copy.pack != entry.pack for copy in self.copies(entry.address)):
             raise Corruption(
                 f"object {entry.address.hex()} is not in pack {entry.pack} any more: it was written anew",
                 hint="read it again; if that does not help, run 'fsvc verify'",

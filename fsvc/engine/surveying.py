@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +16,11 @@ from fsvc.engine.deletion import Packs
 from fsvc.engine.erased import group_names
 from fsvc.engine.expired import standing_commits
 from fsvc.engine.progress import Progress
+from fsvc.engine.reachability import root_entries
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.searching import Search
 from fsvc.engine.store import Store, commit_of
-from fsvc.errors import GoneError, NotFound
+from fsvc.errors import Corruption, GoneError, NotFound
 from fsvc.format import index, names
 from fsvc.format.canonical import ADDRESS_BYTES
 from fsvc.format.commit import CommitRecord
@@ -55,7 +57,7 @@ def versions_of(store: Store, name: str) -> dict[str, tuple[str, CommitRecord]]:
     """
     found: dict[str, tuple[str, CommitRecord]] = {}
     known: set[str] = set()
-    for commit, record in all_commits(store).items():
+    for commit, record in all_commits(store)[0].items():
         known.update(record.feature_sets)
         value = record.feature_sets.get(name)
         if value is not None:
@@ -68,13 +70,26 @@ def versions_of(store: Store, name: str) -> dict[str, tuple[str, CommitRecord]]:
     return found
 
 
-def all_commits(store: Store) -> dict[str, CommitRecord]:
-    """All commits that are stored, whether a ref reaches them or not, oldest first by their own time."""
+def all_commits(store: Store) -> tuple[dict[str, CommitRecord], set[str]]:
+    """All commits that are stored, oldest first by their own time; and those of them that refs reach.
+
+    Of the others, which a crash may have left, those are passed over that cannot be read.
+    """
+    stack = [entry.commit for entry in root_entries(store) if entry.commit]
+    records: dict[str, CommitRecord] = {}
+    while stack:
+        commit = stack.pop()
+        if commit not in records:
+            records[commit] = store.commit(commit)
+            stack.extend(records[commit].parents)
+    reached = set(records)
     store.objects.refresh()
     dead = store.objects.dead_keys
-    ids = [commit for key in store.storage.keys("commits/") if key not in dead and (commit := commit_of(key))]
-    records = {commit: store.commit(commit) for commit in ids}
-    return dict(sorted(records.items(), key=lambda item: (item[1].time, item[0])))
+    for key in store.storage.keys("commits/"):
+        if key not in dead and (name := commit_of(key)) is not None and name not in records:
+            with suppress(Corruption):
+                records[name] = store.commit(name)
+    return dict(sorted(records.items(), key=lambda item: (item[1].time, item[0]))), reached
 
 
 @dataclass(slots=True)
@@ -94,7 +109,7 @@ class Survey:
     def __init__(self, store: Store, name: str, search: Search, progress: Progress) -> None:
         self.store = store
         self.name = name
-        self.commits = all_commits(store)
+        self.commits, self.reached = all_commits(store)
         # After the commits: the objects of one that was seen are in the index that is read after it.
         store.objects.refresh()
         store.objects.erased.refresh()
@@ -102,7 +117,8 @@ class Survey:
         self.catalogue = Catalogue(store.objects.tables())
         self.packs = Packs.of(store)
         store.expired.refresh()
-        self._kept = store.expired.kept(self.commits.items(), standing_commits(store.refs))
+        reached = [(commit, record) for commit, record in self.commits.items() if commit in self.reached]
+        self._kept = store.expired.kept(reached, standing_commits(store.refs))
         self.unsearched: list[str] = []
         self.rows = 0
         """The rows that were found, counted in each snapshot."""
@@ -147,12 +163,12 @@ class Survey:
         return {snapshot: held for snapshot, held in found.items() if self._holds(snapshot)}
 
     def _holds(self, snapshot: str) -> bool:
-        """Whether a snapshot is to be there, or is; what is left of one that has expired is nobody's."""
+        """Whether a snapshot is to be there, or is; what is left of others is nobody's."""
         if snapshot in self._kept:
             return True
         try:
             manifest = self.store.manifest(snapshot)
-        except GoneError:
+        except (GoneError, Corruption):
             return False
         addresses = manifest.addresses()
         there = np.zeros(len(addresses) // ADDRESS_BYTES, np.bool_)

@@ -11,7 +11,7 @@ from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.searching import KeySearch, Search, readable
 from fsvc.engine.store import Store
 from fsvc.engine.surveying import versions_of
-from fsvc.errors import GoneError, InvalidUse
+from fsvc.errors import Corruption, GoneError, InvalidUse
 from fsvc.format.manifest import Manifest
 from fsvc.format.rowvalues import Counts
 from fsvc.format.stored import stored_type
@@ -30,19 +30,22 @@ def condition_search(store: Store, name: str, condition: str) -> Search:
     """
     manifests: dict[str, Manifest] = {}
     for snapshot in versions_of(store, name):
-        with suppress(GoneError):
+        with suppress(GoneError, Corruption):  # what has to be there is looked at by who searches
             manifests[snapshot] = store.manifest(snapshot)
     keyed = next((manifest for manifest in reversed(manifests.values()) if manifest.key), None)
     found: dict[str, Counts | None] = {}
     cells: list[list[pa.Array]] = [[] for _ in (keyed.key if keyed else ())]
     failed: InvalidUse | None = None
     for snapshot, manifest in manifests.items():
-        reader, places = readable(SnapshotReader(store.objects, manifest))
         try:
+            reader, places = readable(SnapshotReader(store.objects, manifest))
             rows = matching_rows(store, reader, reader.manifest.id, condition)
         except InvalidUse as error:
             failed = error
             found[snapshot] = None
+            continue
+        except Corruption:
+            found[snapshot] = None  # of a commit that a crash left, or the whole purge will stop at it
             continue
         found[snapshot] = places[rows]
         for i, column in enumerate(keyed.key if keyed else ()):
