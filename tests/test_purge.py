@@ -130,7 +130,10 @@ def contents_of(repository: Repository) -> Contents:
     found: Contents = {}
     for commit in repository.store.commit_ids():
         for snapshot in repository.resolve(commit).snapshots():
-            manifest = snapshot.manifest
+            try:
+                manifest = snapshot.manifest
+            except ExpiredError:
+                continue
             for column, kept in enumerate(manifest.stored_fields):
                 for group, rows in enumerate(manifest.rows):
                     found[manifest.identity(column, group).address] = (kept, rows)
