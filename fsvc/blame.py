@@ -74,6 +74,11 @@ class Blame:
             wanted = self._key if isinstance(self._key, tuple) else (self._key,)
         return row_history(self._repository.store, self.name, self.head.id, wanted, values=_values)
 
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether a version was met so far that expired or was erased: what became of the rows before is not told."""
+        return self._rows.is_cut_short
+
     def versions(self, limit: int | None = None) -> list[RowVersion]:
         """Every change of the rows, newest first: when they appeared, what changed, when they went.
 

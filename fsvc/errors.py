@@ -15,9 +15,12 @@ __all__ = [
     "Conflict",
     "ConflictError",
     "Corruption",
+    "ErasedError",
     "ExpectationError",
+    "ExpiredError",
     "FsvcError",
     "FsvcWarning",
+    "GoneError",
     "InvalidName",
     "InvalidRevision",
     "InvalidUse",
@@ -100,6 +103,18 @@ class ExpectationError(FsvcError):
 
 class NotFound(FsvcError, LookupError):
     """A repository, feature set, revision or column does not exist."""
+
+
+class GoneError(NotFound):
+    """Data that were let go on purpose; nothing is damaged."""
+
+
+class ErasedError(GoneError):
+    """Data that were erased: the message says when and why. They do not come back."""
+
+
+class ExpiredError(GoneError):
+    """Data of an old version that a policy let go: the message says when."""
 
 
 class NoLineage(NotFound):

@@ -19,8 +19,10 @@ from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
 from fsvc.errors import (
     Conflict,
+    Corruption,
     FsvcError,
     FsvcWarning,
+    GoneError,
     InvalidName,
     InvalidRevision,
     InvalidUse,
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from fsvc.drift import DriftReport, Thresholds
     from fsvc.engine.collection import Collected
     from fsvc.engine.committing import CommitDraft
+    from fsvc.engine.erasing import Purged, Searcher
+    from fsvc.engine.expiring import Expiring
     from fsvc.engine.explaining import Explanation
     from fsvc.engine.pins import Pin
     from fsvc.engine.repack import Repacked
@@ -1194,6 +1198,126 @@ class Repository:
             snapshots=snapshots,
             progress=progress,
         )
+
+    def expire(
+        self,
+        *feature_sets: str,
+        last: int = 0,
+        within: float = 0,
+        daily: int = 0,
+        weekly: int = 0,
+        monthly: int = 0,
+        yearly: int = 0,
+        snapshots: Iterable[str] = (),
+        delete: bool = False,
+        author: str | None = None,
+        progress: Progress = silent,
+    ) -> Expiring:
+        """Let the data of old versions expire, of all feature sets or of some; without ``delete``, tell which.
+
+        Kept are the newest ``last`` versions, those of ``within`` days, and the newest of each of so many days, ISO
+        weeks, months and years that have any; whatever the newest commit of a branch, a tag or a pin holds; and
+        ``snapshots``, ids to keep besides. Commits stay, with their ids, messages and version numbers. Nothing is
+        freed before the next :meth:`gc`; until then it can be taken back, and read. Reading it later raises
+        :class:`fsvc.errors.ExpiredError`.
+
+        Raises NotFound for an unknown feature set, InvalidUse where nothing is said to be kept.
+        """
+        from fsvc.engine.expiring import Policy, expire
+
+        return expire(
+            self._store,
+            Policy(last, within, daily, weekly, monthly, yearly),
+            feature_sets,
+            snapshots=snapshots,
+            delete=delete,
+            author=author or self.author,
+            progress=progress,
+        )
+
+    def take_back(self, record: str, *, author: str | None = None) -> Expiring:
+        """Take an expiry back, by the id of its record, for all versions whose data are still there.
+
+        Raises NotFound where there is no such record, GoneError where all of it was freed.
+        """
+        from fsvc.engine.expiring import take_back
+
+        return take_back(self._store, record, author=author or self.author)
+
+    def expired(self) -> frozenset[str]:
+        """The ids of snapshots that have expired, whether their data were freed or not yet."""
+        from fsvc.engine.expiring import let_go
+
+        return let_go(self._store)
+
+    def purge(
+        self,
+        name: str,
+        *,
+        keys: Iterable[Any] = (),
+        between: tuple[Any, Any] | None = None,
+        where: str | None = None,
+        reason: str = "",
+        delete: bool = False,
+        author: str | None = None,
+        progress: Progress = silent,
+    ) -> Purged:
+        """Find rows in all versions of a feature set; with ``delete`` erase them, for good and at once.
+
+        Rows are named by ``keys``, each as :meth:`blame` takes one, by the least and the greatest key (``between``),
+        or by ``where``, a condition in SQL: what it finds in any version is followed by key through all. What goes are
+        whole row groups: the other rows of such a group cannot be read any more in the versions that have
+        it. Without ``delete`` nothing is done but telling what that would be. ``reason`` is kept for ever, with the
+        time and the author, and told to whoever reads an erased version (:class:`fsvc.errors.ErasedError`): it
+        should not name anybody.
+
+        Raises NotFound for an unknown feature set, InvalidUse for one without a key and for values that are none of the
+        key's. With ``delete`` raises Conflict as long as the head of a branch holds such rows. May be called
+        again after it was interrupted, and goes on then.
+        """
+        from fsvc.engine.erasing import purge
+
+        search = self._row_search(name, list(keys), between, where)
+        return purge(
+            self._store,
+            name,
+            search,
+            delete=delete,
+            author=author or self.author,
+            reason=reason,
+            progress=progress,
+        )
+
+    @staticmethod
+    def _row_search(
+        name: str, keys: Sequence[Any], between: tuple[Any, Any] | None, where: str | None
+    ) -> Searcher:
+        """What finds rows that are named in one of several ways."""
+        if bool(keys or between) == (where is not None):
+            raise InvalidUse("rows are named by keys, or by a condition", hint="give one of them")
+        if where is not None:
+            from fsvc.query.searching import condition_search
+
+            return lambda store: condition_search(store, name, where)
+        from fsvc.engine.blame import KeyRange
+        from fsvc.engine.searching import KeySearch
+        from fsvc.engine.surveying import versions_of
+
+        wanted: list[Any] = [key if isinstance(key, tuple) else (key,) for key in keys]
+        if between is not None:
+            wanted.append(KeyRange(*between))
+
+        def by_key(store: Store) -> KeySearch:
+            for snapshot in reversed(versions_of(store, name)):
+                try:
+                    manifest = store.manifest(snapshot)
+                except (GoneError, Corruption):
+                    continue  # what has to be there is looked at by who searches
+                if manifest.key:
+                    return KeySearch(manifest.key, manifest.schema, wanted)
+            raise InvalidUse(f"feature set {name!r} has no key", hint="name its rows by a condition: --where")
+
+        return by_key
 
     def explain(self, identifier: str, *, snapshots: Iterable[str] = ()) -> Explanation:
         """Say what keeps the commit, snapshot, object or pack whose id begins so.

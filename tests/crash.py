@@ -10,6 +10,9 @@ How it is used::
         reopened = LocalStorage(state.path / "store", system=Unsynced())
         assert "a" not in state.acknowledged or reopened.get("a") == b"..."
 
+Work on the repository in ``disk/repository`` is recorded by :func:`recorded`, and what every crash of it may leave is
+looked at by :func:`after_crashes`.
+
 The model of the disk is what POSIX promises and no more. A file's bytes are safe once that file was
 synced; a name is safe once its directory was synced (and that directory's own name, and so on up).
 Anything that was not synced may be there or not, in any combination; of the last write to a file
@@ -24,14 +27,17 @@ import itertools
 import os
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from fsvc.errors import FsvcError
+from fsvc.storage.local import LocalStorage
 from fsvc.storage.system import System
 
-__all__ = ["CrashState", "Recording", "Unsynced", "crash_states"]
+__all__ = ["CrashState", "Recording", "Unsynced", "after_crashes", "crash_states", "recorded", "sampled"]
 
 _ALL_SUBSETS = 5  # up to so many unsynced names every combination is made: 2**5
 _SAMPLES = 12  # of more, so many random ones besides the systematic ones
@@ -224,6 +230,44 @@ def crash_states(recording: Recording, scratch: Path, *, seed: int = 0) -> Itera
             label = f"after {done} of {len(operations)} operations ({words})"
             yield CrashState(f"{label}; {detail}" if detail else label, path, acknowledged)
     shutil.rmtree(path, ignore_errors=True)
+
+
+def sampled(states: Iterator[CrashState], every: bool) -> Iterator[CrashState]:
+    """At each point of a run a few of the states that a crash may leave there, or all of them."""
+    seen: Counter[str] = Counter()
+    for state in states:
+        point = state.label.partition(";")[0]
+        if every or seen[point] < 2 or seen[point] % 16 == 15:
+            yield state
+        seen[point] += 1
+
+
+def recorded(root: Path, work: Callable[[LocalStorage, Recording], object]) -> Recording:
+    """Do something with the store in ``root / "repository"``, and record it."""
+    recording = Recording(root)
+    work(LocalStorage(root / "repository", system=recording), recording)
+    return recording
+
+
+def after_crashes(
+    recording: Recording,
+    scratch: Path,
+    check: Callable[[CrashState], object],
+    *,
+    every: bool,
+    some: Callable[[int], bool] = lambda number: True,
+) -> int:
+    """Check the states that crashes leave, all or some by number; how many. A failed check names its state."""
+    states = 0
+    for number, state in enumerate(sampled(crash_states(recording, scratch), every)):
+        if not some(number):
+            continue
+        states += 1
+        try:
+            check(state)
+        except (AssertionError, FsvcError) as error:
+            raise AssertionError(f"{state.label}: {type(error).__name__}: {error}") from error
+    return states
 
 
 Tree: TypeAlias = "dict[str, bytes | Tree]"

@@ -105,6 +105,9 @@ class FaultyStorage:
         self.inner.put_batch({key: items[key] for key in done})
         self._reply(fault, "a batch")
 
+    def settle(self, prefix: str) -> None:
+        self.inner.settle(prefix)
+
     def delete(self, key: str) -> None:
         fault = self._write("delete")
         self.inner.delete(key)

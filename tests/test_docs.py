@@ -39,6 +39,7 @@ RUNNABLE = (
     "docs/concepts.md",
     "docs/drift.md",
     "docs/expectations.md",
+    "docs/erasure.md",
     "docs/git-users.md",
     "docs/merging.md",
     pytest.param("docs/mlflow.md", marks=NEEDS_MLFLOW),

@@ -26,6 +26,8 @@ from memory import committed
 
 import fsvc
 from fsvc.engine.condemned import Lists, Sentence
+from fsvc.engine.erased import Erased, Erasure
+from fsvc.engine.expired import Expired, Expiry
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.writing import write_snapshot
 from fsvc.errors import FsvcError
@@ -109,6 +111,8 @@ def content_of(vector: dict[str, Any]) -> tuple[pa.Field, bytes]:
         "rowmaps",
         "patches",
         "deletion",
+        "expiry",
+        "erasure",
         "commits",
         "refs",
         "names",
@@ -334,6 +338,40 @@ def test_lists_of_files_to_delete(vector: dict[str, Any]) -> None:
     lists.refresh()
     assert lists.dead == {sentence.id: sentence}
     assert lists.dead_packs == {key[len("packs/") : -len(".pack")] for key in vector["keys"]}
+
+
+@pytest.mark.parametrize("vector", vectors("expiry"))
+def test_records_of_what_expired(vector: dict[str, Any]) -> None:
+    record = Expiry(
+        "0" * 32,
+        {
+            name: {snapshot: tuple(commits) for snapshot, commits in found.items()}
+            for name, found in vector["snapshots"].items()
+        },
+        *(vector[member] for member in ("author", "policy", "time", "undoes")),
+    )
+    assert record.to_bytes() == vector["bytes"].encode()
+    storage = MemoryStorage()
+    storage.put_if_absent(record.key, vector["bytes"].encode())
+    expired = Expired(storage)
+    expired.refresh()
+    assert expired.records == {record.id: record}
+
+
+@pytest.mark.parametrize("vector", vectors("erasure"))
+def test_records_of_what_was_erased(vector: dict[str, Any]) -> None:
+    record = Erasure(
+        "0" * 32,
+        frozenset(map(bytes.fromhex, vector["addresses"])),
+        frozenset(map(bytes.fromhex, vector["groups"])),
+        *(vector[member] for member in ("author", "feature_set", "reason", "time")),
+    )
+    assert record.to_bytes() == vector["bytes"].encode()
+    storage = MemoryStorage()
+    storage.put_if_absent(record.key, vector["bytes"].encode())
+    erased = Erased(storage)
+    erased.refresh()
+    assert erased.records == {record.id: record}
 
 
 @pytest.mark.parametrize("vector", vectors("commits"))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from crash import Recording, Unsynced, crash_states
+from crash import CrashState, Recording, Unsynced, after_crashes, recorded
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 from test_patches import changed, features
-from test_repack import Clock, Machine, _some, assert_versions, files, versions
+from test_repack import Clock, Machine, assert_versions, files, versions
 from wholeness import TIME, assert_whole, contents, new, opened, reopened, small
 from writer import Task, Writer
 
@@ -25,7 +25,7 @@ from fsvc.engine.collection import GC_GRACE_SECONDS
 from fsvc.engine.committing import CommitDraft
 from fsvc.engine.condemned import GRACE_SECONDS, Lists
 from fsvc.engine.store import commit_key, manifest_key, manifest_of
-from fsvc.errors import Corruption, FsvcError, InvalidUse, NotFound, StorageError
+from fsvc.errors import Corruption, InvalidUse, NotFound, StorageError
 from fsvc.repository import Repository
 from fsvc.storage.contract import Storage
 from fsvc.storage.local import LocalStorage
@@ -578,12 +578,6 @@ def _whole(root: Path, tables: list[pa.Table], *, deep: bool = True) -> None:
     assert_versions(repository, tables)
 
 
-def _recorded(root: Path, grace: int | None) -> Recording:
-    recording = Recording(root)
-    opened(LocalStorage(root / "repository", system=recording)).gc(delete=True, grace=grace)
-    return recording
-
-
 WORK: dict[str, tuple[bool, int | None]] = {
     "a collection that condemns": (False, None),
     "a collection that deletes what was condemned": (True, None),
@@ -591,28 +585,28 @@ WORK: dict[str, tuple[bool, int | None]] = {
 }
 
 
+def _collecting(grace: int | None) -> Callable[[LocalStorage, Recording], object]:
+    return lambda storage, _: opened(storage).gc(delete=True, grace=grace)
+
+
 def _crash(light_path: Path, what: str, *, every: bool) -> int:
     root = light_path / "disk"
     condemned, grace = WORK[what]
     tables = _start(root, condemned)
-    recording = _recorded(root, grace)
     # The lost commit's table comes back, whatever became of it.
     more = changed(tables[-1], 9, 0.2)
-    states = 0
-    for state in _some(crash_states(recording, light_path / "scratch"), every):
-        states += 1
+
+    def check(state: CrashState) -> None:
         left = state.path / "repository"
-        try:
-            _whole(left, tables)
-            reopened(left).gc(delete=True)
-            reopened(left).commit({"t": more}, message="m", threads=1)
-            _age(left)
-            reopened(left).gc(delete=True)
-            reopened(left).gc(delete=True, grace=0)
-            _whole(left, [*tables, more])
-        except (AssertionError, FsvcError) as error:
-            raise AssertionError(f"{state.label}: {error}") from error
-    return states
+        _whole(left, tables)
+        reopened(left).gc(delete=True)
+        reopened(left).commit({"t": more}, message="m", threads=1)
+        _age(left)
+        reopened(left).gc(delete=True)
+        reopened(left).gc(delete=True, grace=0)
+        _whole(left, [*tables, more])
+
+    return after_crashes(recorded(root, _collecting(grace)), light_path / "scratch", check, every=every)
 
 
 @pytest.mark.parametrize("what", WORK)
@@ -632,21 +626,23 @@ def test_every_crash_state_is_whole(light_path: Path, what: str, count: Count) -
 def test_a_recovery_that_crashes_too_loses_nothing(light_path: Path, count: Count) -> None:
     root = light_path / "disk"
     tables = _start(root, True)
-    recording = _recorded(root, 0)
     states = 0
-    for number, state in enumerate(_some(crash_states(recording, light_path / "scratch"), every=False)):
-        if number % 8 != 3:
-            continue
+
+    def check(left: CrashState) -> None:
+        _whole(left.path / "repository", tables, deep=False)
+        reopened(left.path / "repository").gc(delete=True, grace=0)
+        _whole(left.path / "repository", tables)
+
+    def again(state: CrashState) -> None:
+        nonlocal states
         second = light_path / "second"
         shutil.rmtree(second, ignore_errors=True)
         shutil.copytree(state.path, second)
-        inner = _recorded(second, 0)
-        for place, left in enumerate(_some(crash_states(inner, light_path / "scratch2"), every=False)):
-            if place % 5 == 3:
-                states += 1
-                _whole(left.path / "repository", tables, deep=False)
-                reopened(left.path / "repository").gc(delete=True, grace=0)
-                _whole(left.path / "repository", tables)
+        inner = recorded(second, _collecting(0))
+        states += after_crashes(inner, light_path / "scratch2", check, every=False, some=lambda n: n % 5 == 3)
+
+    outer = recorded(root, _collecting(0))
+    after_crashes(outer, light_path / "scratch", again, every=False, some=lambda n: n % 8 == 3)
     assert states > 2
     count("crash states of a collection after a crash of a collection, all whole", states)
 

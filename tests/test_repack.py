@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pytest
-from crash import CrashState, Recording, Unsynced, crash_states
+from crash import CrashState, Recording, Unsynced, after_crashes, crash_states, recorded
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -362,22 +361,6 @@ def _whole(root: Path, tables: list[pa.Table], *, deep: bool = True) -> None:
     assert_versions(repository, tables)
 
 
-def _some(states: Iterator[CrashState], every: bool) -> Iterator[CrashState]:
-    """At each point of a run a few of the states that a crash may leave there, or all of them."""
-    seen: Counter[str] = Counter()
-    for state in states:
-        point = state.label.partition(";")[0]
-        if every or seen[point] < 2 or seen[point] % 16 == 15:
-            yield state
-        seen[point] += 1
-
-
-def _recorded(root: Path, work: Callable[[Repository, Recording], object]) -> Recording:
-    recording = Recording(root)
-    work(opened(LocalStorage(root / "repository", system=recording)), recording)
-    return recording
-
-
 def _age(root: Path) -> None:
     """Make condemned files old."""
     for path in [*(root / "repository").glob("condemned/*"), *(root / "repository").glob("dead/*")]:
@@ -389,37 +372,33 @@ def _start(root: Path) -> list[pa.Table]:
     return versions(new(LocalStorage(root / "repository", create=True, system=Unsynced())), 4, 60)
 
 
-def _merge(repository: Repository, _: Recording) -> None:
+def _merge(repository: Repository) -> None:
     compaction.merge(repository.store, repository.store.objects.files())
     compaction.delete_covered(repository.store)
 
 
-WORK: dict[str, Callable[[Repository, Recording], object]] = {
-    "a merge": _merge,
-    "a repack": lambda repository, _: repository.repack(),
-    "a repack that deletes": lambda repository, _: repository.repack(grace=0),
+WORK: dict[str, Callable[[LocalStorage, Recording], object]] = {
+    "a merge": lambda storage, _: _merge(opened(storage)),
+    "a repack": lambda storage, _: opened(storage).repack(),
+    "a repack that deletes": lambda storage, _: opened(storage).repack(grace=0),
 }
 
 
 def _crash(light_path: Path, what: str, *, every: bool) -> int:
     root = light_path / "disk"
     tables = _start(root)
-    recording = _recorded(root, WORK[what])
     more = changed(tables[-1], 50, 0.1)
-    states = 0
-    for state in _some(crash_states(recording, light_path / "scratch"), every):
-        states += 1
+
+    def check(state: CrashState) -> None:
         left = state.path / "repository"
-        try:
-            _whole(left, tables)
-            reopened(left).repack(grace=0)
-            reopened(left).commit({"t": more}, message="m", threads=1)
-            _age(state.path)
-            reopened(left).repack(grace=0)
-            _whole(left, [*tables, more])
-        except (AssertionError, FsvcError) as error:
-            raise AssertionError(f"{state.label}: {error}") from error
-    return states
+        _whole(left, tables)
+        reopened(left).repack(grace=0)
+        reopened(left).commit({"t": more}, message="m", threads=1)
+        _age(state.path)
+        reopened(left).repack(grace=0)
+        _whole(left, [*tables, more])
+
+    return after_crashes(recorded(root, WORK[what]), light_path / "scratch", check, every=every)
 
 
 @pytest.mark.parametrize("what", WORK)
@@ -439,21 +418,23 @@ def test_every_crash_state_is_whole(light_path: Path, what: str, count: Count) -
 def test_a_recovery_that_crashes_too_loses_nothing(light_path: Path, count: Count) -> None:
     root = light_path / "disk"
     tables = _start(root)
-    recording = _recorded(root, WORK["a repack that deletes"])
-    states = 0
-    for number, state in enumerate(_some(crash_states(recording, light_path / "scratch"), every=False)):
-        if number % 12 != 5:
-            continue
+    work, states = WORK["a repack that deletes"], 0
+
+    def check(left: CrashState) -> None:
+        _whole(left.path / "repository", tables, deep=False)
+        reopened(left.path / "repository").repack(grace=0)
+        _whole(left.path / "repository", tables)
+
+    def again(state: CrashState) -> None:
+        nonlocal states
         second = light_path / "second"
         shutil.rmtree(second, ignore_errors=True)
         shutil.copytree(state.path, second)
-        inner = _recorded(second, WORK["a repack that deletes"])
-        for place, left in enumerate(_some(crash_states(inner, light_path / "scratch2"), every=False)):
-            if place % 7 == 3:
-                states += 1
-                _whole(left.path / "repository", tables, deep=False)
-                reopened(left.path / "repository").repack(grace=0)
-                _whole(left.path / "repository", tables)
+        inner = recorded(second, work)
+        states += after_crashes(inner, light_path / "scratch2", check, every=False, some=lambda n: n % 7 == 3)
+
+    outer = recorded(root, work)
+    after_crashes(outer, light_path / "scratch", again, every=False, some=lambda n: n % 12 == 5)
     assert states > 2
     count("crash states of a repack after a crash of a repack, all whole", states)
 

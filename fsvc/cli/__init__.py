@@ -70,8 +70,12 @@ COMMANDS: dict[str, Entry] = {
     "tag": Entry("Refs", "fsvc.cli.tag:tag", "List, make or delete tags."),
     "reflog": Entry("Refs", "fsvc.cli.reflog:reflog", "List the moves of a branch or tag."),
     "verify": Entry("Care", "fsvc.cli.verify:verify", "Check that what is stored is whole and undamaged."),
+    "expire": Entry("Care", "fsvc.cli.expire:expire", "Let the data of old versions expire, by a policy."),
     "gc": Entry("Care", "fsvc.cli.gc:gc", "Free what nothing needs any more."),
     "repack": Entry("Care", "fsvc.cli.repack:repack", "Put small files together and free space."),
+    "purge": Entry(
+        "Care", "fsvc.cli.purge:purge", "Erase rows from all versions of a feature set, for good."
+    ),
     "stats": Entry("Care", "fsvc.cli.stats:stats", "Count what is stored and what it takes."),
     "completion": Entry(
         "Care", "fsvc.cli.completion:completion", "Print a script for completion in a shell."

@@ -47,14 +47,22 @@ def blame(context: Context, address: str, text: str, by_cell: bool, limit: int |
     if by_cell:
         cells = rows.cells()[:limit]
         context.output.show(
-            {"name": name, "cells": [_cell_document(cell) for cell in cells]},
-            lambda out: _print_cells(out, cells),
+            {
+                "name": name,
+                "cells": [_cell_document(cell) for cell in cells],
+                "cut_short": rows.is_cut_short,
+            },
+            lambda out: _print_cells(out, cells, rows.is_cut_short),
         )
         return
     versions = rows.versions(limit)
     context.output.show(
-        {"name": name, "versions": [_document(version) for version in versions]},
-        lambda out: _print(out, versions),
+        {
+            "name": name,
+            "versions": [_document(version) for version in versions],
+            "cut_short": rows.is_cut_short,
+        },
+        lambda out: _print(out, versions, rows.is_cut_short),
     )
 
 
@@ -87,8 +95,14 @@ def _cell_document(cell: CellOrigin) -> dict[str, Any]:
     }
 
 
-def _print(out: Output, versions: Sequence[RowVersion]) -> None:
-    if not versions:
+def _note_gone(out: Output, cut_short: bool) -> None:
+    if cut_short:
+        out.note("parts of older versions have expired or were erased: what became of rows there is not told")
+
+
+def _print(out: Output, versions: Sequence[RowVersion], cut_short: bool) -> None:
+    _note_gone(out, cut_short)
+    if not versions and not cut_short:
         out.note("there never was such a row")
     for version in versions:
         out.line(
@@ -113,8 +127,9 @@ def _print(out: Output, versions: Sequence[RowVersion]) -> None:
         out.line(out.styled(f"  {sign} {_key(version.key)}{'  ' if told else ''}{told}", fg=colour))
 
 
-def _print_cells(out: Output, cells: Sequence[CellOrigin]) -> None:
-    if not cells:
+def _print_cells(out: Output, cells: Sequence[CellOrigin], cut_short: bool) -> None:
+    _note_gone(out, cut_short)
+    if not cells and not cut_short:
         out.note("there is no such row now")
     out.table(
         ["key", "column", "value", "commit", "version", "time", "author", "message"],

@@ -63,15 +63,22 @@ def log(
             raise NotFound(error.message, hint=f"{name!r} is a revision: fsvc log --at {name}") from None
         raise
     refs = refs_by_commit(repository)
+    gone = repository.expired()
+
+    def expired(commit: Commit) -> list[str]:
+        versions = commit.record.feature_sets
+        return [
+            change for change in commit.changes if change in versions and versions[change].snapshot in gone
+        ]
 
     def people(out: Output) -> None:
         if not commits:
             what = name if key is None else f"such a row of {name}"
             out.note("no commit changed ", what) if name else out.note("nothing is committed yet")
         texts = [
-            _paragraph(out, commit, refs.get(commit.id, ()))
+            _paragraph(out, commit, refs.get(commit.id, ()), expired(commit))
             if whole
-            else [_line(out, commit, refs.get(commit.id, ()), name)]
+            else [_line(out, commit, refs.get(commit.id, ()), name, expired(commit))]
             for commit in commits
         ]
         if graph:
@@ -84,14 +91,22 @@ def log(
                     out.line(Shown(row))
 
     context.output.show(
-        {"commits": [commit_document(commit, refs.get(commit.id, ())) for commit in commits]}, people
+        {
+            "commits": [
+                {**commit_document(commit, refs.get(commit.id, ())), "expired": expired(commit)}
+                for commit in commits
+            ]
+        },
+        people,
     )
 
 
-def _line(out: Output, commit: Commit, refs: Sequence[tuple[str, str]], only: str | None) -> str:
+def _line(
+    out: Output, commit: Commit, refs: Sequence[tuple[str, str]], only: str | None, expired: Sequence[str]
+) -> str:
     changes = {name: change for name, change in commit.changes.items() if only in (None, name)}
     what = "; ".join(
-        f"{name} v{commit.versions[name]}: {change_text(change)}"
+        f"{name} v{commit.versions[name]}: {change_text(change)}{', expired' if name in expired else ''}"
         if name in commit.versions
         else f"{name}: removed"
         for name, change in sorted(changes.items())[:_MOST_CHANGES]
@@ -109,7 +124,9 @@ def _line(out: Output, commit: Commit, refs: Sequence[tuple[str, str]], only: st
     return "  ".join(part for part in parts if part)
 
 
-def _paragraph(out: Output, commit: Commit, refs: Sequence[tuple[str, str]]) -> list[str]:
+def _paragraph(
+    out: Output, commit: Commit, refs: Sequence[tuple[str, str]], expired: Sequence[str]
+) -> list[str]:
     decoration = decorations(out, refs)
     lines = [
         Shown(f"{out.styled(f'commit {commit.id}', fg='yellow')}{' ' if decoration else ''}{decoration}")
@@ -125,7 +142,8 @@ def _paragraph(out: Output, commit: Commit, refs: Sequence[tuple[str, str]]) -> 
     lines.append(Shown(""))
     for name, change in sorted(commit.changes.items()):
         version = f" v{commit.versions[name]}" if name in commit.versions else ""
-        lines.append(out.styled(f"    {name}{version}: {change_text(change)}"))
+        mark = ", expired" if name in expired else ""
+        lines.append(out.styled(f"    {name}{version}: {change_text(change)}{mark}"))
     if commit.changes:
         lines.append(Shown(""))
     return [str(line) for line in lines]

@@ -116,6 +116,7 @@ def _document(report: Report) -> dict[str, Any]:
         "ok": report.ok,
         "deep": report.deep,
         "damages": [{**asdict(damage), "affects": list(damage.affects)} for damage in report.damages],
+        "erased": [{**asdict(erased), "affects": list(erased.affects)} for erased in report.erased],
         "counts": asdict(report.counts),
     }
 
@@ -140,6 +141,10 @@ def _print(out: Output, report: Report) -> None:
         out.line("  ", damage.detail)
         for affected in damage.affects:
             out.line("  affects ", affected)
+    for erased in report.erased:
+        out.line(erased.detail)
+        for affected in erased.affects:
+            out.line("  affects ", affected)
     counts = report.counts
     out.line(
         "verified ",
@@ -156,6 +161,8 @@ def _print(out: Output, report: Report) -> None:
     )
     if report.deep:
         out.line(f"proved {counted(counts.proven, 'chunk')} against their digests")
+    if counts.expired_snapshots:
+        out.line(f"not looked at, since expired: {counted(counts.expired_snapshots, 'snapshot')}")
     unreferenced = [
         counted(number, noun)
         for number, noun in (

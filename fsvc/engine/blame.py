@@ -4,6 +4,9 @@ In each version only the groups that can hold the keys are looked into, by the s
 and a key chunk is read once however many versions have it. Cells are read where their chunk is another one
 than in the version before.
 
+Where a version was let go on purpose, whole or in part, the rows that are not in what is left of it are not followed
+any further: what became of them before cannot be told.
+
 Of a merge those rows count as changed that are as in none of its parents. A row is followed into the first
 parent that has it as it is.
 """
@@ -27,7 +30,7 @@ from fsvc.engine.patched import Patched
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.store import Store
 from fsvc.engine.writing import default_threads
-from fsvc.errors import InvalidUse
+from fsvc.errors import GoneError, InvalidUse
 from fsvc.format.cells import Flags, differing, match, picked
 from fsvc.format.commit import CommitRecord
 from fsvc.format.index import Entry, unpack_meta
@@ -35,7 +38,7 @@ from fsvc.format.manifest import Manifest
 from fsvc.format.rowvalues import Counts
 from fsvc.format.stored import stored_type, to_stored
 
-__all__ = ["CellOrigin", "KeyRange", "RowVersion", "Rows", "row_history"]
+__all__ = ["CellOrigin", "KeyRange", "RowVersion", "Rows", "WantedKeys", "cell", "row_history"]
 
 _REACH = 8
 """How many commits are looked at first where a few changes are wanted."""
@@ -180,7 +183,7 @@ class Rows:
         self._head = head
         self._key_names = manifest.key
         self._fields = [manifest.schema.field(column) for column in manifest.key]
-        self._wanted = _Wanted(self._fields, key)
+        self._wanted = WantedKeys(self._fields, key)
         self._values = values
         # Versions are patches that stand on each other; each is put together once.
         self._patched = Patched(store.objects, remembered=2 * default_threads())
@@ -188,6 +191,8 @@ class Rows:
         self._found: dict[bytes, Counts] = {}
         self._entries: dict[bytes, Entry] = {}
         self._compared: dict[tuple[str | None, str | None], _Against] = {}
+        self._gone: set[str] = set()
+        """The snapshots of which a part was let go."""
 
     # -- walking ---------------------------------------------------------------------------------
 
@@ -195,6 +200,13 @@ class Rows:
     def _commits(self) -> list[tuple[str, CommitRecord]]:
         """The commits of the history, children before parents: all, or as many as are looked at."""
         return list(islice(history.ancestors(self._store, [self._head]), self._reach))
+
+    @cached_property
+    def _lets_go(self) -> bool:
+        """Whether anything in the repository has expired or was erased."""
+        self._store.expired.refresh()
+        self._store.objects.erased.refresh()
+        return bool(self._store.expired.records or self._store.objects.erased.records)
 
     def _snapshot(self, record: CommitRecord) -> str | None:
         value = record.feature_sets.get(self._name)
@@ -207,10 +219,16 @@ class Rows:
         for _, record in self._commits:
             names[self._snapshot(record)] = None
             names.update(dict.fromkeys(self._snapshot(self._store.commit(each)) for each in record.parents))
-        return {name: self._slice(name) for name in names if name is not None}
+        slices = {name: self._slice(name) for name in names if name is not None}
+        return {name: rows for name, rows in slices.items() if rows is not None}
 
-    def _slice(self, snapshot: str) -> _Slice:
-        reader = SnapshotReader(self._store.objects, self._store.manifest(snapshot), self._patched)
+    def _slice(self, snapshot: str) -> _Slice | None:
+        """The wanted rows of a snapshot, of what is left of it; None where that is nothing."""
+        try:
+            reader = SnapshotReader(self._store.objects, self._store.manifest(snapshot), self._patched)
+        except GoneError:
+            self._gone.add(snapshot)
+            return None
         schema = reader.manifest.schema
         columns = [schema.get_field_index(name) for name in self._key_names]
         if min(columns) < 0:
@@ -220,18 +238,25 @@ class Rows:
             b"".join(reader.manifest.chunks[column, group].tobytes() for column in columns)
             for group in range(len(reader.manifest.rows))
         ]
-        unknown = [group for group, token in enumerate(tokens) if token not in self._found]
+        left = reader.groups_left(range(len(schema))) if self._lets_go else range(len(tokens))
+        if len(left) < len(tokens):
+            self._gone.add(snapshot)
+        unknown = [group for group in left if tokens[group] not in self._found]
         if unknown:
-            entries = reader.entries(columns)
             kinds = [reader.manifest.stored_fields[column].type for column in columns]
-            for group in unknown:
-                chunks = [entry[group] for entry in entries]
+            addresses = [
+                reader.manifest.identity(column, group).address for group in unknown for column in columns
+            ]
+            found = self._store.objects.find(b"".join(addresses))
+            for i, group in enumerate(unknown):
+                chunks = [found[i * len(columns) + k] for k in range(len(columns))]
+                there = [chunk for chunk in chunks if chunk is not None]
                 self._found[tokens[group]] = (
                     self._wanted.rows([reader.chunk(column, group) for column in columns])
-                    if self._wanted.may_be_in(chunks, kinds)
+                    if len(there) < len(chunks) or self._wanted.may_be_in(there, kinds)
                     else np.zeros(0, np.int64)
                 )
-        parts = [(group, self._found[token]) for group, token in enumerate(tokens)]
+        parts = [(group, self._found[tokens[group]]) for group in left]
         return _Slice(
             reader, [(group, rows) for group, rows in parts if len(rows)], self._memo, self._entries
         )
@@ -274,7 +299,18 @@ class Rows:
 
     def _place(self, snapshot: str | None) -> Counts:
         keys, places = self._universe
-        return np.full(len(keys[0]), -1) if snapshot is None else places[snapshot]
+        return np.full(len(keys[0]), -1) if snapshot not in places else places[snapshot]
+
+    def _untold(self, snapshot: str | None) -> Flags:
+        """The rows of which it cannot be told whether a snapshot had them: they are not in what is left of it."""
+        place = self._place(snapshot)  # and with it what is gone
+        untold: Flags = place < 0 if snapshot in self._gone else np.zeros(len(place), np.bool_)
+        return untold
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether a version that was let go was met so far: more may have become of the rows than can be told."""
+        return bool(self._gone)
 
     @cached_property
     def _pairs(self) -> dict[tuple[str, str], list[ColumnPair]]:
@@ -284,7 +320,9 @@ class Rows:
         for _, record in self._commits:
             new = self._snapshot(record)
             for old in (self._snapshot(self._store.commit(parent)) for parent in record.parents):
-                if new is None or old is None or new == old or (new, old) in found:
+                if new == old or (new, old) in found:
+                    continue
+                if new not in self._slices or old not in self._slices:
                     continue
                 one, other = self._slices[new], self._slices[old]
                 keys = [one.reader.manifest.schema.get_field_index(name) for name in self._key_names]
@@ -329,7 +367,7 @@ class Rows:
         both = np.flatnonzero((ours >= 0) & (theirs >= 0))
         same: Flags = (ours >= 0) == (theirs >= 0)
         result = _Against(same)
-        if new is not None and old is not None and len(both):
+        if new in self._slices and old in self._slices and len(both):
             one, other = self._slices[new], self._slices[old]
             in_place = bool((ours[both] == theirs[both]).all())
             for pair in self._pairs[new, old]:
@@ -369,7 +407,7 @@ class Rows:
             part = Rows(*self._made_of)
             part._reach = reach
             part._memo, part._found, part._entries = self._memo, self._found, self._entries
-            part._patched = self._patched
+            part._patched, part._gone = self._patched, self._gone
             found = of(part)
             if len(found) >= limit or len(part._commits) < reach:
                 return found[:limit]
@@ -378,7 +416,10 @@ class Rows:
     def _changes(self) -> Iterator[tuple[str, CommitRecord, str | None, str | None, Flags]]:
         """The commits that changed rows, newest first: the snapshots there and in the first parent, and which rows."""
         total = len(self._universe[0][0])
-        live = {self._head: np.ones(total, np.bool_)}
+        live = {
+            self._head: np.ones(total, np.bool_)
+            & ~self._untold(self._snapshot(self._store.commit(self._head)))
+        }
         for commit, record in self._commits:
             rows = live.pop(commit, None)
             if rows is None or not rows.any():
@@ -386,6 +427,8 @@ class Rows:
             new = self._snapshot(record)
             left = rows.copy()
             olds = [self._snapshot(self._store.commit(parent)) for parent in record.parents]
+            for old in olds:
+                left &= ~self._untold(old)
             for parent, old in zip(record.parents, olds, strict=True):
                 same = left & self._against(new, old).same if new != old else left.copy()
                 _pass_on(live, parent, same)
@@ -474,6 +517,7 @@ class Rows:
             new, here = self._snapshot(record), names[commit]
             for parent in record.parents:
                 old = self._snapshot(self._store.commit(parent))
+                cells = cells & ~self._untold(old)[:, None]
                 same, there = self._same_cells(new, old, here, cells)
                 _pass_on(live, parent, same)
                 names.setdefault(parent, there)
@@ -485,6 +529,8 @@ class Rows:
         for row, key in zip(rows.tolist(), self._key_values(rows), strict=True):
             values = self._cells(newest, int(place[row]), columns)
             for column, (name, value) in enumerate(values.items()):
+                if (row, column) not in found:
+                    continue  # set in a version that is gone, or earlier
                 commit, record = found[row, column]
                 version = record.feature_sets[self._name].version
                 result.append(CellOrigin(key, name, value, commit, record, version))
@@ -519,15 +565,15 @@ def _pass_on(live: dict[str, np.ndarray[Any, Any]], commit: str, flags: np.ndarr
 # Which rows are wanted -----------------------------------------------------------------------------
 
 
-class _Wanted:
+class WantedKeys:
     """A key or range of keys, as cells of the key columns."""
 
     def __init__(self, fields: Sequence[pa.Field], key: Key) -> None:
         self._range = isinstance(key, KeyRange)
         ends = [(key.low, key.high)] if isinstance(key, KeyRange) else [(value, value) for value in key]
-        self._low = [None if low is None else _cell(low, f) for (low, _), f in zip(ends, fields, strict=True)]
+        self._low = [None if low is None else cell(low, f) for (low, _), f in zip(ends, fields, strict=True)]
         self._high = [
-            None if high is None else _cell(high, f) for (_, high), f in zip(ends, fields, strict=True)
+            None if high is None else cell(high, f) for (_, high), f in zip(ends, fields, strict=True)
         ]
 
     def rows(self, columns: Sequence[pa.Array]) -> Counts:
@@ -614,7 +660,7 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _cell(value: Any, field_: pa.Field) -> pa.Array:
+def cell(value: Any, field_: pa.Field) -> pa.Array:
     """A value of a key column, given as Python or as text, in stored form."""
     kind = field_.type
     while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind):

@@ -110,6 +110,26 @@ class Catalogue:
             np.concatenate([np.empty((0, ADDRESS_BYTES), np.uint8), *(addresses for _, addresses in found)]),
         )
 
+    def closed(
+        self, flags: Flags, stopping: Flags | None = None
+    ) -> tuple[Flags, np.ndarray[Any, np.dtype[np.uint8]]]:
+        """Some objects with all that they stand on; and the addresses of what they stand on that is nowhere.
+
+        What those objects stand on that are flagged in ``stopping`` is not looked at.
+        """
+        found = flags.copy()
+        above, below = self.edges()
+        followed = np.zeros(len(above), np.bool_) if stopping is None else stopping[above]
+        lost = [np.empty((0, ADDRESS_BYTES), np.uint8)]
+        while len(fresh := np.flatnonzero(found[above] & ~followed)):
+            followed[fresh] = True
+            there = np.zeros(len(fresh), np.bool_)
+            for places, numbers in self.find(below[fresh].tobytes()):
+                there[places] = True
+                found[numbers] = True
+            lost.append(below[fresh[~there]])
+        return found, np.concatenate(lost)
+
     def entry(self, number: int) -> Entry:
         """An object's entry."""
         table = self.table_of(number)

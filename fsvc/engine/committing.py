@@ -18,10 +18,11 @@ from fsvc.engine import history
 from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import compact
 from fsvc.engine.condemned import rely
+from fsvc.engine.erased import refusal
 from fsvc.engine.objects import PackWriter, index_key, pack_key
 from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
 from fsvc.engine.writing import NewObjects, Written
-from fsvc.errors import Conflict, ConflictError, Corruption, KeyAbsent, StorageError
+from fsvc.errors import Conflict, ConflictError, Corruption, GoneError, KeyAbsent, StorageError
 from fsvc.format import index
 from fsvc.format.commit import CommitRecord, SetVersion
 from fsvc.format.manifest import Manifest
@@ -88,11 +89,18 @@ class CommitDraft:
         self.add(name, Written(manifest, chunks=manifest.chunks[..., 0].size, new_chunks=0, new_bytes=0))
 
     def reuse(self, manifest: Manifest) -> None:
-        """Stand on all objects of a snapshot that is stored. Raises Corruption where one is gone."""
+        """Stand on all objects of a snapshot that is stored. Raises Corruption or GoneError where one is gone."""
         columns, groups = manifest.chunks.shape[:2]
         identities = [manifest.identity(i, group) for i in range(columns) for group in range(groups)]
         names = [field.name for field in manifest.schema for _ in range(groups)]
-        if any(self.sink.claim([*identities, *manifest.categories], [*names, *manifest.category_types])):
+        identities += manifest.categories
+        claimed = self.sink.claim(identities, [*names, *manifest.category_types])
+        if any(claimed):
+            absent = self.store.objects.lost(
+                identities[claimed.index(True)].address, "a part of the snapshot", manifest.id
+            )
+            if isinstance(absent, GoneError):
+                raise absent
             raise Corruption(
                 f"snapshot {manifest.id} is not whole any more",
                 hint="run 'fsvc verify' to see what is missing",
@@ -256,8 +264,17 @@ class CommitDraft:
         return next((name for name in names if theirs.get(name) != base.get(name)), None)
 
     def _recheck(self, time: str, others: Collection[str] = ()) -> None:
-        """Raise StorageError where a pack, or another file, that this commit stands on is gone, or about to go."""
+        """Raise StorageError where a pack, or another file, that this commit stands on is gone, or about to go.
+
+        Raises ErasedError where the commit would bring back rows that were erased.
+        """
         storage = self.store.storage
+        erased = self.store.objects.erased
+        erased.refresh()
+        for name, written in self.changed.items():
+            refused = refusal(erased, name, written.manifest)
+            if refused is not None:
+                raise refused
         for name in sorted(self.sink.reused()[0]):
             try:
                 storage.size(pack_key(name))

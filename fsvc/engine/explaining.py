@@ -10,6 +10,7 @@ import numpy as np
 
 from fsvc.engine.catalogue import Catalogue, Flags
 from fsvc.engine.condemned import Lists, pack_of
+from fsvc.engine.expired import standing_commits
 from fsvc.engine.history import short
 from fsvc.engine.objects import pack_key
 from fsvc.engine.reachability import root_entries
@@ -91,6 +92,8 @@ class _Graph:
             if commit not in self._records:
                 self._records[commit] = store.commit(commit)
                 stack.extend(self._records[commit].parents)
+        store.expired.refresh()
+        self._wanted = store.expired.kept(self._records.items(), standing_commits(store.refs))
         self._children: dict[str, list[str]] = {}
         for commit, record in self._records.items():
             for parent in record.parents:
@@ -120,7 +123,12 @@ class _Graph:
     def _kept(self) -> Iterator[str]:
         """The snapshots that commits name, and those kept besides, each once; the newest commits' first."""
         yield from dict.fromkeys(
-            [v.snapshot for r in self._records.values() for v in r.feature_sets.values()]
+            [
+                value.snapshot
+                for record in self._records.values()
+                for value in record.feature_sets.values()
+                if value.snapshot in self._wanted
+            ]
             + sorted(self._besides)
         )
 

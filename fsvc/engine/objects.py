@@ -17,7 +17,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fsvc.engine.condemned import Lists
-from fsvc.errors import CommitUnknown, Corruption, KeyAbsent, KeyExists, StorageError
+from fsvc.engine.erased import Erased
+from fsvc.engine.expired import Expired
+from fsvc.errors import (
+    CommitUnknown,
+    Corruption,
+    ErasedError,
+    FsvcError,
+    KeyAbsent,
+    KeyExists,
+    StorageError,
+)
 from fsvc.format import index, pack
 from fsvc.format.canonical import Identity
 from fsvc.format.extension import fits
@@ -68,6 +78,12 @@ class Found:
         """How many addresses were found."""
         return int((self._table >= 0).sum())
 
+    @property
+    def missing(self) -> list[int]:
+        """The places of the addresses that were not found."""
+        places: list[int] = np.flatnonzero(self._table < 0).tolist()
+        return places
+
     def files(self) -> dict[str, memoryview]:
         """The index files that objects were found in, by key."""
         used = np.unique(self._table[self._table >= 0])
@@ -90,6 +106,9 @@ class Objects:
         self._files: dict[str, ObjectTable] = {}
         self._parts: tuple[_Part, ...] = ()  # never changed, only replaced
         self._lists = Lists(storage)
+        self.erased = Erased(storage)
+        """What was erased on purpose, when it was last looked at."""
+        self._expired = Expired(storage)
         self._outcasts: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self._lock = threading.Lock()
         self._listed: float | None = None
@@ -228,9 +247,31 @@ class Objects:
                     return self._storage.get_range(pack_key(copy.pack), copy.offset, copy.length)
                 except KeyAbsent:
                     continue
-        raise Corruption(
-            f"object {entry.address.hex()} is missing: there is no pack {entry.pack}",
-            hint="run 'fsvc verify' to see what it affects",
+        if any(copy.pack != entry.pack for copy in self.copies(entry.address)):
+            raise Corruption(
+                f"object {entry.address.hex()} is not in pack {entry.pack} any more: it was written anew",
+                hint="read it again; if that does not help, run 'fsvc verify'",
+            )
+        raise self.lost(entry.address, f"there is no pack {entry.pack}")
+
+    def lost(self, address: bytes, where: str, snapshot: str | None = None) -> FsvcError:
+        """The error for an object that is nowhere: GoneError where that is on purpose, else Corruption.
+
+        ``where`` says where it is missed, ``snapshot`` in which snapshot, if it is one.
+        """
+        self.erased.refresh()
+        record = self.erased.of(address)
+        if record is not None:
+            return ErasedError(
+                record.sentence(f"{where}:"), hint="it does not come back; other versions may have it"
+            )
+        if snapshot is not None:
+            self._expired.refresh()
+            expired = self._expired.refusal(snapshot)
+            if expired is not None:
+                return expired
+        return Corruption(
+            f"object {address.hex()} is missing: {where}", hint="run 'fsvc verify' to see what it affects"
         )
 
     def complete(self, entry: Entry, own: Sequence[memoryview]) -> ChunkPages:
@@ -259,10 +300,7 @@ class Objects:
                 if fits(copy, leaves, extension):
                     return copy
         if not any(copy.digest == extension.base.digest for copy in copies):
-            raise Corruption(
-                f"object {extension.base.address.hex()} is missing, on which object {entry.address.hex()} stands",
-                hint="run 'fsvc verify' to see what it affects",
-            )
+            raise self.lost(extension.base.address, f"what object {entry.address.hex()} stands on")
         raise Corruption(f"object {entry.address.hex()} does not fit the object it stands on")
 
     def standing(self, address: bytes, above: Entry) -> Entry:
@@ -274,10 +312,7 @@ class Objects:
             best = min(copies, key=lambda copy: index.depth_of(copy.meta), default=None)
             if best is not None and index.depth_of(best.meta) < index.depth_of(above.meta):
                 return best
-        raise Corruption(
-            f"object {address.hex()} is missing, on which object {above.address.hex()} stands",
-            hint="run 'fsvc verify' to see what it affects",
-        )
+        raise self.lost(address, f"what object {above.address.hex()} stands on")
 
     def bottom(self, entry: Entry) -> Entry:
         """The object with pages at the bottom of a patch, the first of them; one with pages is its own."""

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from fsvc.engine.objects import checked
-from fsvc.errors import Corruption, UnsupportedData
+from fsvc.errors import Corruption, GoneError, UnsupportedData
 from fsvc.format import pages
 from fsvc.format.canonical import Identity
 from fsvc.format.footer import FileSchema
@@ -211,6 +211,8 @@ class Patched:
             pieces, places = self._gathered(top, field, decoded)
             whole = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
             return whole if places is None else whole.take(pa.array(places))
+        except GoneError:
+            raise
         except _UNDECODABLE as error:
             raise Corruption(
                 f"object {top.entry.address.hex()}: what is stored cannot be decoded: {error}"

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from fsvc.engine.alignment import align
 from fsvc.engine.patched import Patched
-from fsvc.errors import Corruption, StorageError
+from fsvc.errors import Corruption, GoneError, StorageError
 from fsvc.format.canonical import Identity, digest, storage_class
 from fsvc.format.footer import LeafMeta
 from fsvc.format.index import MAX_DEPTH, Entry, Patch, depth_of, unpack_meta, unpack_patch
@@ -303,7 +303,7 @@ class Patcher:
             if alignment is None:
                 return {}, None
             return self._against(alignment, {i: (arrays[i], identities[i]) for i in columns})
-        except (Corruption, StorageError):
+        except (Corruption, GoneError, StorageError):
             return {}, None  # an old object that is damaged must not stand in the way of new data
 
     def in_place(
@@ -315,7 +315,7 @@ class Patcher:
             return {}
         try:
             return self._against(_Alignment((group,), None), there)[0]
-        except (Corruption, StorageError):
+        except (Corruption, GoneError, StorageError):
             return {}  # as above
 
     def _against(

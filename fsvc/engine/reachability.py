@@ -1,8 +1,10 @@
 """What is reached from the refs, and from whatever else stays: commits, manifests, objects.
 
-Every entry of every ref is a root. What is read from a root has to be there: a commit, manifest or object that is
-not, or is damaged, stops the walk. What is read besides, from files that no ref reaches but that stay, may be left
-over from a crash; there, what cannot be read demands nothing.
+Every entry of every ref is a root. Of commits that are reached, what has expired (:mod:`fsvc.engine.expired`) is
+not; a commit at which a ref stands now keeps all. What is read from a root has to be there: a commit, manifest or
+object that is not, or is damaged, stops the walk. What is read besides, from files that no ref reaches but that stay,
+may be left over from a crash; there, what cannot be read demands nothing. A manifest that others are stored against
+stays for their sake, without its objects.
 
 Ids of commits and snapshots are held in memory, the index as :class:`fsvc.engine.catalogue.Catalogue` holds it, and
 one flag for each object. Objects are looked up one whole manifest at a time.
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from fsvc.engine.catalogue import Catalogue, Flags
+from fsvc.engine.expired import standing_commits
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import KINDS, RefEntry
 from fsvc.engine.store import Store, commit_of, manifest_of
@@ -54,10 +57,16 @@ class Reach:
         self._encoded: OrderedDict[str, bytes] = OrderedDict()
         self.commits: set[str] = set()
         self.manifests: set[str] = set()
+        self._bases: set[str] = set()
+        self._expired, self._standing = self._store.expired, standing_commits(store.refs)
+        self._expired.refresh()
         wanted = self._walk({entry.commit for entry in root_entries(store) if entry.commit}, strict=True)
         files = [key for prefix in ("commits/", "manifests/") for key in store.storage.keys(prefix)]
         # After the manifests: the objects of one that was seen are in the index that is read after it.
         store.objects.refresh()
+        # After the index: whatever is missing there on purpose was written down before.
+        self._erased = store.objects.erased
+        self._erased.refresh()
         self.files = frozenset(files) - store.objects.dead_keys
         self._copies: dict[str, list[str]] = {}
         for key in self.files:
@@ -77,13 +86,14 @@ class Reach:
 
     def holds(self, key: str) -> bool:
         """Whether the commit or manifest under a key was reached."""
-        return commit_of(key) in self.commits or manifest_of(key) in self.manifests
+        return commit_of(key) in self.commits or manifest_of(key) in self.manifests | self._bases
 
     def add(self, keys: Iterable[str]) -> None:
         """Walk on from files that stay though no ref reaches them."""
         keys = list(keys)
         wanted = self._walk({commit for key in keys if (commit := commit_of(key))}, strict=False)
-        self._read([*wanted, *(name for key in keys if (name := manifest_of(key)))], strict=False)
+        alone = (name for key in keys if (name := manifest_of(key)) and name not in self._bases)
+        self._read([*wanted, *alone], strict=False)
 
     def finish(self) -> None:
         """Take in what the objects that were reached stand on."""
@@ -91,21 +101,13 @@ class Reach:
 
     def closed(self, flags: Flags, *, strict: bool = False) -> Flags:
         """Some objects, with all that they stand on; where one is nowhere, ``strict`` raises Corruption."""
-        found = flags.copy()
-        above, below = self.catalogue.edges()
-        followed = np.zeros(len(above), np.bool_)
-        while len(fresh := np.flatnonzero(found[above] & ~followed)):
-            followed[fresh] = True
-            there = np.zeros(len(fresh), np.bool_)
-            for places, numbers in self.catalogue.find(below[fresh].tobytes()):
-                there[places] = True
-                found[numbers] = True
-            if strict and not there.all():
-                raise _nowhere(below[fresh[np.argmin(there)]].tobytes())
+        found, lost = self.catalogue.closed(flags)
+        if strict and len(lost):
+            raise _nowhere(lost[0].tobytes())
         return found
 
     def _walk(self, starts: set[str], *, strict: bool) -> list[str]:
-        """Take in commits with their ancestors; the snapshots that they name."""
+        """Take in commits with their ancestors; the snapshots that they name, without what has expired."""
         stack = sorted(starts)
         wanted: dict[str, None] = {}
         while stack:
@@ -119,7 +121,7 @@ class Reach:
                     raise
                 continue
             self.commits.add(commit)
-            wanted.update((value.snapshot, None) for value in record.feature_sets.values())
+            wanted.update(dict.fromkeys(sorted(self._expired.kept([(commit, record)], self._standing))))
             stack.extend(record.parents)
         return list(wanted)
 
@@ -139,9 +141,18 @@ class Reach:
                     raise
                 continue
             self.manifests.add(name)
-            stack.extend(base for base in bases if base)
+            self._stand_on({base for base in bases if base})
             done += 1
             self._progress("manifests", done, max(total, done + len(stack)))
+
+    def _stand_on(self, bases: set[str]) -> None:
+        """Take in manifests that others are stored against, and those below; they were read with what is above."""
+        stack = list(bases)
+        while stack:
+            name = stack.pop()
+            if name not in self._bases:
+                self._bases.add(name)
+                stack.extend(base for key in self._copies.get(name, ()) if (base := self._base(key)))
 
     def _base(self, key: str) -> str:
         """What the manifest under a key is stored against; nothing where it is gone by now."""
@@ -157,9 +168,12 @@ class Reach:
         for places, numbers in self.catalogue.find(addresses):
             found[places] = True
             self.catalogue.reached[numbers] = True
-        if strict and not found.all():
-            first = int(np.argmin(found))
-            raise _nowhere(addresses[first * ADDRESS_BYTES : (first + 1) * ADDRESS_BYTES])
+        if not strict:
+            return
+        for first in np.flatnonzero(~found).tolist():
+            address = addresses[first * ADDRESS_BYTES : (first + 1) * ADDRESS_BYTES]
+            if self._erased.of(address) is None:
+                raise _nowhere(address)
 
     def _bytes(self, name: str) -> bytes:
         """The canonical bytes of a manifest; those that were read last are remembered, since others stand on them."""

@@ -18,9 +18,9 @@ from fsvc.engine.objects import Objects
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.writing import default_threads
-from fsvc.errors import Corruption, InvalidUse, NotFound
+from fsvc.errors import Corruption, FsvcError, InvalidUse, NotFound
 from fsvc.format import names, pages
-from fsvc.format.canonical import Identity, digest
+from fsvc.format.canonical import ADDRESS_BYTES, Identity, digest
 from fsvc.format.categories import child_path, dictionary_types
 from fsvc.format.cells import picked
 from fsvc.format.footer import FileSchema
@@ -58,6 +58,24 @@ class SnapshotReader:
         """Where the chunks lie."""
         return self._objects
 
+    def lost(self, address: bytes, where: str) -> FsvcError:
+        """The error for an object that is nowhere: GoneError where that is on purpose, else Corruption."""
+        return self._objects.lost(address, where, self.manifest.id)
+
+    def groups_left(self, columns: Sequence[int]) -> list[int]:
+        """The groups of which no chunk of some columns was let go on purpose. Raises Corruption where one is lost."""
+        groups = len(self.manifest.rows)
+        addresses = self.manifest.addresses(columns)
+        gone = set()
+        for place in self._objects.find(addresses).missing:
+            column, group = divmod(place, groups)
+            address = addresses[ADDRESS_BYTES * place : ADDRESS_BYTES * (place + 1)]
+            error = self.lost(address, self.place(columns[column], group))
+            if isinstance(error, Corruption):
+                raise error
+            gone.add(group)
+        return [group for group in range(groups) if group not in gone]
+
     def column_numbers(self, columns: Sequence[str] | Sequence[int] | None) -> list[int]:
         """The positions of columns by name, in the order asked for; positions stay as they are.
 
@@ -88,7 +106,8 @@ class SnapshotReader:
     def entries(self, numbers: Sequence[int]) -> list[list[Entry]]:
         """The stored objects of columns: one list per column, one object per group.
 
-        Raises Corruption naming the column and rows of an object that is nowhere.
+        Raises Corruption naming the column and rows of an object that is nowhere, GoneError where that is on
+        purpose.
         """
         groups = len(self.manifest.rows)
         found = self._objects.find(self.manifest.addresses(numbers))
@@ -99,10 +118,7 @@ class SnapshotReader:
                 entry = found[i * groups + group]
                 identity = self.manifest.identity(column, group)
                 if entry is None:
-                    raise Corruption(
-                        f"object {identity.address.hex()} is missing: {self.place(column, group)}",
-                        hint="run 'fsvc verify' to see what else is affected",
-                    )
+                    raise self.lost(identity.address, self.place(column, group))
                 if entry.digest != identity.digest:
                     raise Corruption(
                         f"object {identity.address.hex()} is not what the snapshot names: {self.place(column, group)}"
@@ -139,7 +155,7 @@ class SnapshotReader:
         if entry is None:
             entry = self._objects.find(identity.address)[0]
         if entry is None:
-            raise Corruption(f"object {identity.address.hex()} is missing: {what}")
+            raise self.lost(identity.address, what)
         if rows is None:
             rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
         named = pa.field("c0", field.type, field.nullable)
@@ -187,9 +203,7 @@ class SnapshotReader:
         for i, column in enumerate(columns):
             entry = found[i]
             if entry is None:
-                raise Corruption(
-                    f"object {identities[i].address.hex()} is missing: {self.place(column, group)}"
-                )
+                raise self.lost(identities[i].address, self.place(column, group))
             entries.append({group: entry})
         fields = [manifest.stored_fields[column] for column in columns]
         named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]

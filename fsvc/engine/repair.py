@@ -23,6 +23,7 @@ from blake3 import blake3
 
 from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import GRACE_SECONDS, Lists, Sentence
+from fsvc.engine.expired import standing_commits
 from fsvc.engine.objects import PackWriter, checked, index_key, pack_key, put_named
 from fsvc.engine.patched import Patched
 from fsvc.engine.progress import Progress, silent
@@ -114,7 +115,7 @@ class _Repair:
         """Restore commits and manifests from the refs down: a restored commit tells of more of both."""
         stack = list(self._roots())
         seen: set[str] = set()
-        snapshots: dict[str, None] = {}
+        records: list[tuple[str, CommitRecord]] = []
         while stack:
             commit = stack.pop()
             if commit in seen:
@@ -123,10 +124,23 @@ class _Repair:
             record = self._commit(commit)
             if record is not None:
                 stack.extend(record.parents)
-                snapshots |= dict.fromkeys(value.snapshot for value in record.feature_sets.values())
+                records.append((commit, record))
+        snapshots = self._kept(records)
         for number, snapshot in enumerate(reversed(snapshots)):
             self._manifest(snapshot)
             self._progress("manifests", number + 1, len(snapshots))
+
+    def _kept(self, records: Sequence[tuple[str, CommitRecord]]) -> list[str]:
+        """The snapshots of commits, in their order, without what has expired."""
+        named = dict.fromkeys(
+            value.snapshot for _, record in records for value in record.feature_sets.values()
+        )
+        try:
+            self._store.expired.refresh()
+            kept = self._store.expired.kept(records, standing_commits(self._store.refs))
+        except FsvcError:
+            return list(named)  # what cannot be told from the rest is to be there
+        return [snapshot for snapshot in named if snapshot in kept]
 
     def _roots(self) -> Iterator[str]:
         """The commits that entries of refs name, of those that can be read."""

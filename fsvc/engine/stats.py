@@ -12,6 +12,7 @@ from fsvc.engine import history
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import KINDS
 from fsvc.engine.store import Store
+from fsvc.errors import GoneError
 from fsvc.format import index
 from fsvc.format.canonical import ADDRESS_BYTES
 
@@ -147,7 +148,10 @@ class _Meter:
         used = np.zeros(len(self._addresses), np.bool_)
         full = logical = 0
         for snapshot, versions in snapshots.items():
-            manifest = store.manifest(snapshot)
+            try:
+                manifest = store.manifest(snapshot)
+            except GoneError:
+                continue  # it takes nothing any more
             wanted = manifest.addresses() + b"".join(identity.address for identity in manifest.categories)
             at = self._places(wanted)
             at = at[at >= 0]

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.condemned import rely
+from fsvc.engine.expired import Expired
 from fsvc.engine.refs import Refs
 from fsvc.errors import Conflict, Corruption, KeyAbsent, KeyExists, NotFound, StorageError, UnknownFormat
 from fsvc.format import commit as commits
@@ -146,6 +147,8 @@ class Store:
         self.storage = storage
         self.info = _read_info(storage)
         self.refs = Refs(storage)
+        self.expired = Expired(storage)
+        """What has expired, when it was last looked at."""
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._commits: OrderedDict[str, CommitRecord] = OrderedDict()
         self._lock = threading.Lock()
@@ -184,9 +187,17 @@ class Store:
     def stand_on(self, commit: str, *, time: str) -> None:
         """Make sure that a commit that is stored stays, so that a ref may come to stand on it.
 
-        Raises StorageError where it is gone, or about to go. ``time`` is now.
+        Raises StorageError where it is gone, or about to go. ``time`` is now. What has expired of its data stays
+        as well, as far as it is there.
         """
         key = commit_key(commit)
+        self.expired.refresh()
+        if self.expired.records and self.has_commit(commit):
+            from fsvc.engine.expiring import hold
+
+            for name, value in self.commit(commit).feature_sets.items():
+                if self.expired.of(commit, name) is not None:
+                    hold(self, value.snapshot, time=time)
         if rely(self.storage, {key}, time=time) is not None or not self.has_commit(commit):
             raise StorageError(
                 f"commit {commit} is gone: no ref kept it, and garbage was collected",
@@ -224,19 +235,25 @@ class Store:
     def _stored_manifests(self, snapshot: str) -> Iterator[StoredManifest]:
         """The files that hold a manifest, as long as they are asked for; mostly there is one.
 
-        Raises Corruption in the end: with the first damage, or since there is nothing.
+        Raises Corruption in the end: with the first damage, or since there is nothing; ExpiredError where
+        that is on purpose.
         """
         from fsvc.format import manifest as manifests
 
         what = f"manifest {snapshot}"
-        failure = Corruption(f"{what} is missing")
+        failure, damaged = Corruption(f"{what} is missing"), False
         for key in self.manifest_keys(snapshot):
             try:
                 yield manifests.read_stored(self.storage.get(key), what=what)
             except KeyAbsent:
                 continue
             except Corruption as error:
-                failure = error
+                failure, damaged = error, True
+        if not damaged:
+            self.expired.refresh()
+            expired = self.expired.refusal(snapshot)
+            if expired is not None:
+                raise expired
         raise failure
 
     def manifest_keys(self, snapshot: str) -> Iterator[str]:

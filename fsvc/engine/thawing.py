@@ -55,6 +55,20 @@ class Thawed:
         pieces = [data[end - leaf.length : end] for end, leaf in zip(ends, leaves, strict=True)]
         return ChunkPages(leaves, tuple(pieces))
 
+    def clear(self) -> None:
+        """Remove all that is kept, durably."""
+        if self._directory is None:
+            return
+        with suppress(OSError):
+            for file in os.scandir(self._directory):
+                with suppress(OSError):
+                    os.unlink(file.path)
+            directory = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
     def _kept(self, name: str, size: int) -> memoryview | None:
         """What the cache has under a name, if that is what was put there."""
         if self._directory is None:

@@ -12,7 +12,7 @@ so index files are listed after the refs were read, and packs after the index fi
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,6 +24,8 @@ from blake3 import blake3
 
 from fsvc.engine.catalogue import Catalogue, Positions
 from fsvc.engine.condemned import Lists
+from fsvc.engine.erased import Erased, Erasure
+from fsvc.engine.expired import Expired
 from fsvc.engine.history import short
 from fsvc.engine.objects import checked, outside, pack_key
 from fsvc.engine.patched import Patched, is_patch
@@ -55,10 +57,11 @@ _MOST_LOOKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing that is damaged or missing.
+    """One thing that is damaged, missing, or erased on purpose.
 
-    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref``, ``repository`` or ``list``, and
-    ``name`` the thing's own name: an id, an address, a key. ``problem`` is ``missing`` or ``damaged``;
+    ``kind`` is ``object``, ``pack``, ``index``, ``manifest``, ``commit``, ``ref``, ``repository``, ``list`` or
+    ``erasure``, and ``name`` the thing's own name: an id, an address, a key. ``problem`` is ``missing``, ``damaged`` or
+    ``erased``;
     ``detail`` is the rest of a sentence about the thing. ``affects`` names what cannot be read, or may
     not be what it was: snapshots as ``NAME@COMMIT (refs whose newest commit holds it)``, and refs.
     """
@@ -77,7 +80,8 @@ class Damage:
 class Counts:
     """How much was verified. What no ref reaches is counted, and is no damage.
 
-    ``bytes`` are those of packs that were read; ``proven`` are chunks that a deep verification decoded.
+    ``bytes`` are those of packs that were read; ``proven`` are chunks that a deep verification decoded. Snapshots
+    that have expired are counted and not looked at.
     """
 
     ref_entries: int = 0
@@ -88,6 +92,7 @@ class Counts:
     objects: int = 0
     bytes: int = 0
     proven: int = 0
+    expired_snapshots: int = 0
     unreferenced_commits: int = 0
     unreferenced_manifests: int = 0
     unreferenced_packs: int = 0
@@ -96,11 +101,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of a verification."""
+    """The outcome of a verification. ``erased`` is what is gone on purpose, which is no damage: one for each record."""
 
     damages: tuple[Damage, ...]
     counts: Counts
     deep: bool
+    erased: tuple[Damage, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -161,7 +167,8 @@ def verify_snapshot(store: Store, commit: str, name: str, progress: Progress = s
     """Verify one feature set of one commit deeply, and nothing that it does not stand on.
 
     The commit, the manifest and those that it is stored against, and every object down to the last base: each is
-    read again, each chunk is decoded and proven, and its statistics and column metadata are computed anew.
+    read again, each chunk is decoded and proven, and its statistics and column metadata are computed anew. Raises
+    ExpiredError where a policy let its data go.
     """
     return _Verification(store, True, progress).run_one(commit, name)
 
@@ -218,17 +225,25 @@ class _Verification:
         self._checked_packs: set[str] = set()
         self._unindexed: set[str] = set()
         self._wanted: dict[Identity, Wanted] = {}
+        self._records = Erased(store.storage)
+        self._erased: dict[str, _Found] = {}
+        """What is nowhere because it was erased, by the record that says so."""
 
     def findings(self) -> Findings:
         """All of it, and what is there to be repaired."""
         report = self.run()
-        affected = 0
+        affected = erased = 0
         for found in self._found:
             affected |= found.snapshots
+        for found in self._erased.values():
+            erased |= found.snapshots
         whole: list[str] = []
         broken: list[str] = []
         for number, snapshot in enumerate(self._snapshots):
-            (broken if affected >> number & 1 else whole).extend(self._named(snapshot))
+            if affected >> number & 1:
+                broken.extend(self._named(snapshot))
+            elif not erased >> number & 1:
+                whole.extend(self._named(snapshot))
         return Findings(
             report,
             self._catalogue,
@@ -268,8 +283,11 @@ class _Verification:
         self._all_snapshots()
         self._look_for_missing()
         self._unreferenced()
-        damages = {found.damage: None for found in map(self._finished, self._found)}
-        return Report(tuple(damages), self._counts, self._deep)
+        return self._report({found.damage: None for found in map(self._finished, self._found)})
+
+    def _report(self, damages: Iterable[Damage]) -> Report:
+        erased = tuple(self._finished(found).damage for found in self._erased.values())
+        return Report(tuple(damages), self._counts, self._deep, erased)
 
     def run_one(self, commit: str, name: str) -> Report:
         """One feature set of one commit, with what it stands on."""
@@ -283,6 +301,9 @@ class _Verification:
             self._failed("commit", commit, error).refs.append(f"{name}@{short(commit)}")
         else:
             snapshot = record.feature_sets[name].snapshot
+            self._store.expired.refresh()
+            if self._store.expired.of(commit, name) is not None:
+                self._store.stored_manifest(snapshot)
             self._snapshots[snapshot] = 0
             self._labels[snapshot] = {(name, commit): None}
             self._index()
@@ -297,7 +318,7 @@ class _Verification:
         damages = {found.damage: None for found in map(self._finished, self._found)}
         # Index files of others may be damaged: that is their affair.
         kept = (damage for damage in damages if damage.affects or damage.kind == "repository")
-        return Report(tuple(kept), self._counts, self._deep)
+        return self._report(kept)
 
     def _objects_of(self, snapshot: str) -> None:
         """Read every copy of every object that a snapshot stands on, and compute its checksum."""
@@ -438,6 +459,7 @@ class _Verification:
     def _commits(self) -> None:
         stack = list(self._roots)
         bad: dict[str, _Found] = {}
+        expired: set[str] = set()
         introduced: list[tuple[str, CommitRecord]] = []
         while stack:
             commit = stack.pop()
@@ -455,16 +477,30 @@ class _Verification:
                 for ref in self._tips.get(commit, ()):
                     self._tip_names.setdefault((name, value.snapshot), []).append(ref)
             introduced.append((commit, record))
+        kept = self._kept(introduced)
         # Walked from the heads down, so reversed it is about oldest first: manifests stand on older ones.
         for commit, record in reversed(introduced):
             for name, value in record.feature_sets.items():
+                if value.snapshot not in kept:
+                    expired.add(value.snapshot)
+                    continue
                 self._snapshots.setdefault(value.snapshot, len(self._snapshots))
                 labels = self._labels.setdefault(value.snapshot, {})
                 parent_is_bad = any(parent in bad for parent in record.parents[:1])
                 if name in record.changes or parent_is_bad or not labels:
                     labels[name, commit] = None
+        self._counts.expired_snapshots = len(expired)
         for commit, found in bad.items():
             found.refs += self._refs_above(commit)
+
+    def _kept(self, records: Sequence[tuple[str, CommitRecord]]) -> set[str]:
+        """The snapshots of commits that are to be there: all but those that have expired."""
+        expired = Expired(self._storage)
+        try:
+            expired.refresh()
+        except FsvcError as error:
+            self._failed("list", "of what expired", error)
+        return expired.kept(records, frozenset(self._tips))
 
     def _refs_above(self, commit: str) -> list[str]:
         """The refs whose history holds a commit."""
@@ -529,6 +565,10 @@ class _Verification:
                 except FsvcError as error:
                     tried[key] = error
             keys = self._index_keys()
+        try:
+            self._records.refresh()  # after the index: what is not there on purpose was written down before
+        except FsvcError as error:
+            self._failed("list", "of what was erased", error)
         lists = self._read_lists()
         self._dead, self._dead_keys = lists.dead_packs, lists.dead_keys
         tables = []
@@ -905,7 +945,8 @@ class _Verification:
             )
         found.snapshots |= affected
         identity, kept, rows = self._content(manifest, place)
-        self._wanted.setdefault(identity, Wanted(identity, kept, rows))
+        if self._records.of(identity.address) is None:  # what was erased is not to come back from elsewhere
+            self._wanted.setdefault(identity, Wanted(identity, kept, rows))
 
     @staticmethod
     def _content(manifest: Manifest, place: int) -> tuple[Identity, pa.Field, int | None]:
@@ -972,8 +1013,14 @@ class _Verification:
     # -- what is nowhere, and what nobody needs --------------------------------------------------
 
     def _look_for_missing(self) -> None:
-        """Look for objects that no index file names in the packs' own trailers."""
-        remaining = dict(self._missing)
+        """Look for objects that no index file names, and that were not erased, in the packs' own trailers."""
+        remaining: dict[bytes, _Found] = {}
+        for address, missing in self._missing.items():
+            record = self._records.of(address)
+            if record is None:
+                remaining[address] = missing
+            else:
+                self._note_erased(record).snapshots |= missing.snapshots
         found: dict[str, dict[bytes, int]] = {}
         before: set[bytes] = set()
         # Objects that are found may stand on others, which are looked for in another round.
@@ -1001,6 +1048,11 @@ class _Verification:
             if entry.pack in self._bad_packs:
                 self._bad_packs[entry.pack].snapshots |= damaged.snapshots
         self._found += remaining.values()
+
+    def _note_erased(self, record: Erasure) -> _Found:
+        detail = record.sentence(f"row groups of {record.feature_set} were")
+        damage = Damage("erasure", record.id, "erased", detail)
+        return self._erased.setdefault(record.id, _Found(damage))
 
     def _look_in(
         self, name: str, wanted: dict[bytes, _Found], found: dict[bytes, int]

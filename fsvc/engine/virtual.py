@@ -19,6 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -78,6 +79,11 @@ class Layout:
     def size(self) -> int:
         """The size of the file in bytes."""
         return self.footer_start + len(self.footer)
+
+    @cached_property
+    def packs(self) -> frozenset[str]:
+        """The packs that the objects lie in."""
+        return frozenset(entry.pack for entry in self.entries)
 
 
 def layout(
@@ -145,7 +151,11 @@ def remembered_layout(reader: SnapshotReader) -> Layout:
     with _lock:
         known = _remembered.setdefault(reader.objects, OrderedDict())
         made, found = known.get(name, (0.0, None))
-        if found is not None and now - made < _LAYOUT_SECONDS:
+        if (
+            found is not None
+            and now - made < _LAYOUT_SECONDS
+            and found.packs.isdisjoint(reader.objects.dead_packs)
+        ):
             known.move_to_end(name)
             return found
     found = layout(reader)

@@ -25,7 +25,7 @@ from fsvc.engine.objects import Found, Objects, PackWriter, checked
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.patching import PatchedChunk, Patcher
 from fsvc.engine.progress import Progress, silent
-from fsvc.errors import Corruption, StorageError, UnsupportedData
+from fsvc.errors import Corruption, GoneError, StorageError, UnsupportedData
 from fsvc.format import index, pages
 from fsvc.format import schema as schemas
 from fsvc.format.canonical import Identity, digest, identify
@@ -743,7 +743,7 @@ class _Job:
         try:
             wholes = [chunk.after(self._sink.read(bases[i])) for i, chunk in chunks.items()]
             decoded = pages.decode(footer, [(rows, wholes)], fields)[0]
-        except (Corruption, StorageError, pa.ArrowException, OSError):
+        except (Corruption, GoneError, StorageError, pa.ArrowException, OSError):
             return {}  # an old object that is damaged must not stand in the way of new data
         return {
             i: chunk

@@ -11,7 +11,6 @@ Which rows are taken from where is only a prediction: whatever it gets wrong is 
 from __future__ import annotations
 
 import struct
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,27 +59,6 @@ def _squeeze(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(data)
 
 
-_per_thread = threading.local()
-
-
-def _decompressor() -> zstandard.ZstdDecompressor:
-    """This thread's own: making one takes longer than most patches do to expand."""
-    found: zstandard.ZstdDecompressor | None = getattr(_per_thread, "decompressor", None)
-    if found is None:
-        found = _per_thread.decompressor = zstandard.ZstdDecompressor()
-    return found
-
-
-def _expand(data: bytes | memoryview, size: int) -> bytes:
-    """What :func:`_squeeze` made of so many bytes; the frame has to say the same size."""
-    try:
-        if size > _LARGEST or zstandard.frame_content_size(data) != size:
-            raise Corruption("compressed bytes of a patch are not of the size that they should be")
-        return _decompressor().decompress(data, max_output_size=size, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise Corruption(f"compressed bytes of a patch cannot be read: {error}") from None
-
-
 def _pack_numbers(numbers: np.ndarray[Any, Any]) -> bytes:
     """Numbers that are not negative: their width, then their bytes by significance, compressed.
 
@@ -101,6 +79,16 @@ class _Reader:
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
         self._position = 0
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def expand(self, data: bytes | memoryview, size: int) -> bytes:
+        """What :func:`_squeeze` made of so many bytes; the frame has to say the same size."""
+        try:
+            if size > _LARGEST or zstandard.frame_content_size(data) != size:
+                raise Corruption("compressed bytes of a patch are not of the size that they should be")
+            return self._decompressor.decompress(data, max_output_size=size, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise Corruption(f"compressed bytes of a patch cannot be read: {error}") from None
 
     def take(self, size: int) -> memoryview:
         end = self._position + size
@@ -116,7 +104,7 @@ class _Reader:
             raise Corruption("a patch has numbers of an unknown width")
         if width == 0:
             return np.zeros(count, np.uint64)
-        planes = np.frombuffer(_expand(self.take(size), count * width), np.uint8).reshape(width, count)
+        planes = np.frombuffer(self.expand(self.take(size), count * width), np.uint8).reshape(width, count)
         return np.ascontiguousarray(planes.T).view(f"<u{width}").reshape(-1).astype(np.uint64)
 
     def rest(self) -> memoryview:
@@ -281,7 +269,7 @@ def _read_values(reader: _Reader, count: int, field: pa.Field) -> pa.Array:
     t = field.type
     if kind == _CONTENT:
         (size,) = struct.unpack("<Q", reader.take(8))
-        values = read_content(_expand(reader.rest(), size), field)
+        values = read_content(reader.expand(reader.rest(), size), field)
     elif kind == _INTEGERS and t.id in _INTEGER_TYPES:
         bitmap, valid = _read_validity(reader, count)
         (low,) = struct.unpack("<q", reader.take(8))
@@ -295,7 +283,7 @@ def _read_values(reader: _Reader, count: int, field: pa.Field) -> pa.Array:
         values = _placed(floats, valid, count, bitmap, t)
     elif kind == _DISTINCT and not pa.types.is_nested(t):
         distinct, size, packed = struct.unpack("<IQI", reader.take(16))
-        found = read_content(_expand(reader.take(packed), size), field.with_nullable(True))
+        found = read_content(reader.expand(reader.take(packed), size), field.with_nullable(True))
         codes = reader.numbers(count).astype(np.int64)
         if len(found) != distinct or (count and int(codes.max()) >= distinct):
             raise Corruption("a patch names values that it does not have")
@@ -388,7 +376,7 @@ def _read_validity(reader: _Reader, count: int) -> tuple[bytes | None, Rows]:
     if mark != 1:
         raise Corruption("a patch has a mark that is none")
     (size,) = struct.unpack("<I", reader.take(4))
-    bits = _expand(reader.take(size), (count + 7) // 8)
+    bits = reader.expand(reader.take(size), (count + 7) // 8)
     valid = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[:count]
     return bits, np.flatnonzero(valid)
 

@@ -122,7 +122,10 @@ class Storage(Protocol):
         """
 
     def delete(self, key: str) -> None:
-        """Remove ``key``; it may be absent. A crash soon after may bring it back."""
+        """Remove ``key``; it may be absent. A crash soon after may bring it back, unless :meth:`settle` comes first."""
+
+    def settle(self, prefix: str) -> None:
+        """Make durable what was deleted right below ``prefix`` (``"directory/"``): no crash brings it back."""
 
 
 def check_key(key: str) -> None:

@@ -288,6 +288,16 @@ class LocalStorage:
             if error.errno not in _ABSENT:
                 raise self._failure("delete", key, error) from error
 
+    def settle(self, prefix: str) -> None:
+        """See :meth:`Storage.settle`."""
+        check_prefix(prefix)
+        self._refuse_after_failed_sync(prefix)
+        try:
+            self._sync_directory(self._base + prefix)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise self._failure("sync", prefix, error) from error
+
     # Below: how it is done
 
     def _open_key(self, key: str) -> _OpenFile:

@@ -93,6 +93,10 @@ class MemoryStorage:
         check_key(key)
         self._items.pop(key, None)
 
+    def settle(self, prefix: str) -> None:
+        """See :meth:`Storage.settle`: nothing comes back here."""
+        check_prefix(prefix)
+
     def _item(self, key: str) -> tuple[bytes, float]:
         item = self._items.get(key)
         if item is None:

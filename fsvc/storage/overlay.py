@@ -99,6 +99,10 @@ class OverlayStorage:
             raise InvalidUse(f"{key} lies in a store that is not written to")
         self._above.delete(key)
 
+    def settle(self, prefix: str) -> None:
+        """See :meth:`Storage.settle`."""
+        self._above.settle(prefix)
+
     def _is_below(self, key: str) -> bool:
         try:
             self._below.size(key)

@@ -49,7 +49,7 @@ def test_log_documents_say_everything(history):
     newest = history("log", "--json").document["commits"][0]
     assert set(newest) == {
         "id", "parents", "author", "time", "message", "metadata", "branches", "tags", "models", "versions",
-        "changes",
+        "changes", "expired",
     }  # fmt: skip
     assert newest["versions"] == {"customers": 2, "rates": 1}
     assert newest["message"] == "new amounts\n\nwith a body"
