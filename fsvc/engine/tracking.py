@@ -216,7 +216,10 @@ def locked(workspace: Path, *, wait: bool = True) -> Iterator[None]:
     try:
         file = path.open("ab")
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise StorageError(
+            f"{path} cannot be written: {(error.strerror or str(error)).lower()}",
+            hint="check who owns the workspace and its mode; reading needs no right to write",
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
