@@ -27,6 +27,23 @@ def without_rights() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def account(user: int, group: int, others: list[int], umask: int) -> Iterator[None]:
+    """As a user in some groups, with a umask; only an administrator can. Imports: see :func:`without_rights`."""
+    groups, mask = os.getgroups(), os.umask(umask)
+    own_group = os.getegid()
+    os.setgroups(others)
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(own_group)
+        os.setgroups(groups)
+        os.umask(mask)
+
+
+@contextlib.contextmanager
 def modes(root: Path, directories: int, files: int | None = None) -> Iterator[None]:
     """Give all directories below ``root``, and all files if a mode is given, another mode for a while."""
     found = [Path(folder) for folder, _, _ in os.walk(root)]
