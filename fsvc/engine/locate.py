@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-import weakref
 from pathlib import Path
 
-from fsvc.engine.store import REPOSITORY_KEY, Store
+from fsvc.engine.store import REPOSITORY_KEY, Store, opened
 from fsvc.errors import Corruption, InvalidUse, NotFound, OwnershipWarning, StorageError
 from fsvc.format import strictjson
 from fsvc.storage.local import LocalStorage
@@ -25,16 +24,12 @@ __all__ = [
     "local_path",
     "open_store",
     "open_workspace_store",
-    "opened",
     "pointed_elsewhere",
     "repository_path",
 ]
 
 WORKSPACE = ".fsvc"
 POINTER = "pointer.json"
-
-opened: weakref.WeakSet[Store] = weakref.WeakSet()
-"""The repositories that this process has open. Only ids that prove themselves are looked up in all of them."""
 
 
 def local_path(location: str | Path) -> Path:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fsvc.engine.condemned import Lists
+from fsvc.engine.forks import Lock
 from fsvc.errors import CommitUnknown, Corruption, KeyAbsent, KeyExists, StorageError
 from fsvc.format import index, pack
 from fsvc.format.canonical import Identity
@@ -91,7 +92,7 @@ class Objects:
         self._parts: tuple[_Part, ...] = ()  # never changed, only replaced
         self._lists = Lists(storage)
         self._outcasts: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._listed: float | None = None
 
     @property

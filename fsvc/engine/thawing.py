@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
@@ -20,6 +19,7 @@ import pyarrow as pa
 import xxhash
 from blake3 import blake3
 
+from fsvc.engine.forks import Lock
 from fsvc.engine.objects import Objects
 from fsvc.engine.patched import Patched
 from fsvc.format.index import Entry, unpack_meta
@@ -43,7 +43,7 @@ class _Memory:
         self._limit = limit
         self._held: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def get(self, name: str) -> bytes | None:
         """What was kept under a name, if it still is."""
