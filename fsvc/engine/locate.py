@@ -59,7 +59,9 @@ def repository_path(workspace: Path) -> Path:
     pointer = workspace / WORKSPACE / POINTER
     if os.path.lexists(pointer):
         try:
-            value = strictjson.unseal(pointer.read_bytes(), what=str(pointer))
+            place = strictjson.unseal(pointer.read_bytes(), what=str(pointer)).get("repository")
+            if not isinstance(place, str) or not place or "\0" in place:
+                raise Corruption(f"{pointer} does not say where the repository is")
         except OSError as error:
             raise StorageError(
                 f"{pointer} cannot be read: {(error.strerror or 'it failed').lower()}"
@@ -67,7 +69,7 @@ def repository_path(workspace: Path) -> Path:
         except Corruption as error:
             hint = "say anew where the repository is: 'fsvc init --attach LOCATION' in the workspace"
             raise Corruption(error.message, hint=hint) from None
-        return (workspace / str(value["repository"])).resolve()
+        return Path(os.path.realpath(workspace / place))
     return workspace / WORKSPACE / "repository"
 
 
