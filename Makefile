@@ -16,7 +16,7 @@ MLFLOW_BIN := $(VENV)-mlflow/bin
 QUIET := python -m pip --quiet --quiet --disable-pip-version-check --no-input
 PIP := $(BIN)/$(QUIET)
 
-.PHONY: help test test-mlflow test-oldest test-oldest-mlflow lint format demo docs bench bench-models bench-peers soak clean
+.PHONY: help test test-mlflow test-oldest test-oldest-mlflow lint format demo docs bench bench-models bench-peers soak planted clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make bench-models    those that need MLflow"
 	@echo "make bench-peers    the same changes in other stores, which are installed into .peers"
 	@echo "make soak    the suite in its long forms: hours, not minutes"
+	@echo "make planted    faults planted in a copy of the code, and whether the tests see them (PLANTED=words for some)"
 	@echo "make clean   remove $(VENV) and caches"
 
 test: $(VENV)/.dev test-mlflow
@@ -51,6 +52,9 @@ test-oldest: $(VENV)-oldest/bin/python
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "" --timeout 0 --hypothesis-profile soak $(PYTEST_ARGS)
+
+planted: $(VENV)/.dev
+	@$(BIN)/python tests/planted.py $(PLANTED)
 
 lint: $(VENV)-mlflow/.dev
 	@$(MLFLOW_BIN)/ruff check fsvc tests docs $(wildcard benchmarks)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fsvc.engine.forks import remove_with
 from fsvc.engine.replacing import replacing
 from fsvc.errors import UnreadableInput
 from fsvc.format.expectation import expected_of
@@ -60,7 +61,10 @@ class FeatureSetVersion:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._directory: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FeatureSetVersion, (self.snapshot,))
 
     def __repr__(self) -> str:
         return f"<FeatureSetVersion {self.name} {self.version}>"
@@ -100,14 +104,15 @@ class FeatureSetVersion:
         It lies in a temporary directory, which goes when this object does.
         """
         if self._directory is None:
-            self._directory = tempfile.TemporaryDirectory(prefix="fsvc-reference-")
+            self._directory = tempfile.mkdtemp(prefix="fsvc-reference-")
+            remove_with(self, self._directory)
             write_reference(self.snapshot, self._file)
         return str(self._file)
 
     @property
     def _file(self) -> Path:
         assert self._directory is not None
-        return Path(self._directory.name) / f"{self.name}-{self.version}.json"
+        return Path(self._directory) / f"{self.name}-{self.version}.json"
 
     def to_arrow(self, **options: Any) -> pa.Table:
         """The data as :meth:`Snapshot.to_arrow` gives them: proven."""

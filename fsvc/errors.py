@@ -28,9 +28,11 @@ __all__ = [
     "KeyExists",
     "KeyViolation",
     "MergeConflict",
+    "NetworkFileSystemWarning",
     "NoLineage",
     "NotAllowed",
     "NotFound",
+    "OwnershipWarning",
     "SkewError",
     "StorageError",
     "TrackingError",
@@ -198,3 +200,11 @@ class CommitUnknown(StorageError):
 
 class FsvcWarning(UserWarning):
     """Something that was done, but not quite as the caller may think: a sentence for people."""
+
+
+class OwnershipWarning(FsvcWarning):
+    """A repository that is opened belongs to somebody else, or everybody may write to it."""
+
+
+class NetworkFileSystemWarning(FsvcWarning):
+    """What is written goes to a network file system, where less is promised."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 import tempfile
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from fsvc.engine import history, locate, reads
 from fsvc.engine.clock import given_time, timestamp
+from fsvc.engine.forks import remove_with
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
@@ -158,7 +157,7 @@ def _default_author() -> str:
 
 
 class Repository:
-    """An opened repository. Threads may share it."""
+    """An opened repository. Threads may share it, forked children go on with it, and it can be pickled."""
 
     def __init__(self, store: Store, *, branch: str | None = None, author: str | None = None) -> None:
         self._store = store
@@ -682,7 +681,7 @@ class Repository:
         """A repository over this one: what is committed to it is seen through it alone, and gone with it."""
         folder = tempfile.mkdtemp(prefix="fsvc-scratch-")
         store = Store(OverlayStorage(self._store.storage, LocalStorage(folder)))
-        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+        remove_with(store, folder)
         return Repository(store, branch=self.current_branch, author=self.author)
 
     def blame(
@@ -1145,7 +1144,7 @@ class Repository:
         storage = LocalStorage(folder)
         create(storage, time=timestamp())
         donor = Repository(Store(storage), author=self.author)
-        weakref.finalize(donor.store, shutil.rmtree, folder, ignore_errors=True)
+        remove_with(donor.store, folder)
         with open_source(source) as opened:
             columns = set(opened.schema.names)
         for number, key in enumerate(sorted(history.keys(self._store))):

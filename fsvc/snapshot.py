@@ -55,6 +55,9 @@ class Commit:
         self.ref = ref
         self.reports = tuple(reports)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_commit, (self._store, self.id, self.created, self.ref))
+
     def __repr__(self) -> str:
         return f"<Commit {self.id[:12]} {self.message.splitlines()[0] if self.message else ''!r}>"
 
@@ -122,7 +125,7 @@ class Commit:
 
 
 class Snapshot:
-    """One version of one feature set. No data is read before it is asked for.
+    """One version of one feature set. No data is read before it is asked for. It can be pickled: by its ids.
 
     What the ``to_`` methods give is proven: every chunk's digest is computed again and compared
     with the one the commit stands for. Files that are written, and what other readers take from
@@ -145,6 +148,9 @@ class Snapshot:
         self.name = name
         self.columns = columns
         self._reader = reader
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_snapshot, (self.commit, self.name, self.columns))
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.name}@v{self.version} {self.id[:12]}>"
@@ -293,11 +299,24 @@ class Snapshot:
         """The address of this very snapshot for any fsspec reader; it names a commit, so it never moves."""
         return f"fsvc://{self.name}@{self.commit.id}"
 
+    @property
+    def num_row_groups(self) -> int:
+        """How many row groups the rows are cut into: what :meth:`to_batches` may give a share of."""
+        return len(self.manifest.rows)
+
     def to_batches(
-        self, columns: Sequence[str] | None = None, *, progress: Progress = silent
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        groups: Sequence[int] | None = None,
+        progress: Progress = silent,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows as record batches, one per row group, in order; memory holds a few groups."""
-        return self.reader.batches(self._chosen(columns), progress=progress)
+        """The rows as record batches, one per row group, in order; memory holds a few groups.
+
+        ``groups`` are the numbers of the row groups to give, from 0, in any order: so processes share the rows of a
+        snapshot among them. Raises InvalidUse for a group that is not there.
+        """
+        return self.reader.batches(self._chosen(columns), groups=groups, progress=progress)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, progress: Progress = silent) -> pa.Table:
         """The whole table, or some columns in the order given."""
@@ -436,3 +455,15 @@ class Snapshot:
         if where is not None:
             return schema, self.batches_where(where, columns, progress=progress)
         return schema, self.to_batches(columns, progress=progress)
+
+
+def _commit(store: Store, commit: str, created: bool, ref: str | None) -> Commit:
+    """A commit that was pickled."""
+    return Commit(store, commit, store.commit(commit), created=created, ref=ref)
+
+
+def _snapshot(commit: Commit, name: str, columns: tuple[str, ...] | None) -> Snapshot:
+    """A snapshot that was pickled."""
+    found = commit.snapshot(name)
+    found.columns = columns
+    return found

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from crash import Unsynced
 from faulty import FaultyStorage
+from rights import modes, without_rights
 from wholeness import Refs, assert_whole, new, opened, refs, reopened, small
 
 import fsvc
@@ -319,31 +320,6 @@ def refuses_writes(root: Path, before: Refs, words: str) -> None:
     assert not repository.commit({"a": small(1)}, message="as it was").created  # nothing to write
     assert refs(fsvc.open(root)) == before
     check_old_state(fsvc.open(root))
-
-
-@contextlib.contextmanager
-def without_rights() -> Iterator[None]:
-    """As an ordinary user, also where the tests run as one who may do anything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@contextlib.contextmanager
-def modes(root: Path, directories: int) -> Iterator[None]:
-    folders = [Path(folder) for folder, _, _ in os.walk(root)]
-    for folder in folders:
-        folder.chmod(directories)
-    try:
-        yield
-    finally:
-        for folder in folders:
-            folder.chmod(0o755)
 
 
 def test_a_directory_that_may_not_be_written(light_path: Path) -> None:

@@ -6,8 +6,11 @@ that what lies behind it is reached too. ``make soak`` runs many more examples.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +20,10 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsvc.engine import condemned
+from fsvc.engine import condemned, locate, tracking
 from fsvc.engine.refs import RefEntry
 from fsvc.engine.refs import _parse as _parse_ref
-from fsvc.engine.store import Store, create
+from fsvc.engine.store import REPOSITORY_KEY, Store, create
 from fsvc.errors import FsvcError
 from fsvc.format import commit as commits
 from fsvc.format import index, names, pack, patch, strictjson
@@ -28,6 +31,8 @@ from fsvc.format import manifest as manifests
 from fsvc.format.footer import unpack_leaf
 from fsvc.format.reference import DataLineage
 from fsvc.format.revision import parse_address, parse_revision
+from fsvc.query.addresses import find
+from fsvc.query.sandbox import Sandbox
 from fsvc.repository import Repository
 from fsvc.storage.memory import MemoryStorage
 
@@ -90,13 +95,82 @@ def _lineage(data: bytes) -> object:
     return DataLineage.parse(value, what="it") if isinstance(value, dict) else None
 
 
+def _repository(data: bytes) -> object:
+    storage = MemoryStorage()
+    storage.put_if_absent(REPOSITORY_KEY, data)
+    info = Store(storage).info
+    assert all(isinstance(value, str) for value in (info.project, info.instance, info.created))
+    return info
+
+
+@lru_cache(1)
+def _directory() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+    """A workspace to put files into, which goes when the tests are over."""
+    made = tempfile.TemporaryDirectory(prefix="fsvc-fuzz-")
+    (Path(made.name) / locate.WORKSPACE).mkdir()
+    (Path(made.name) / "t.parquet").write_bytes(b"PAR1")
+    return Path(made.name), made
+
+
+def _workspace(data: bytes) -> object:
+    root, _ = _directory()
+    (root / locate.WORKSPACE / tracking.STATE).write_bytes(data)
+    state = tracking.load(root, "main")
+    names.check_ref_name(state.branch)
+    for path, file in state.files.items():
+        assert (root / path).resolve().is_relative_to(root.resolve()), "it would be written outside"
+        names.check_feature_set_name(file.feature_set)
+        assert type(file.reproducible) is bool and type(file.digest) is str
+    state.path_of("t")
+    stamp = tracking.stamp_of(root / "t.parquet")
+    assert stamp is not None
+    [state.untouched(file, stamp) for file in state.files.values()]
+    tracking.save(root, state)
+    assert tracking.load(root, "main").files == state.files
+    return state
+
+
+def _pointer(data: bytes) -> object:
+    root, _ = _directory()
+    (root / locate.WORKSPACE / locate.POINTER).write_bytes(data)
+    try:
+        return locate.open_workspace_store(root)
+    finally:
+        (root / locate.WORKSPACE / locate.POINTER).unlink()
+
+
+def _addresses(query: str) -> object:
+    found = find(query)
+    kept = 0
+    for mention in found.mentions:
+        assert kept <= mention.start < mention.end <= len(query)
+        kept = mention.end
+    # What is no address is passed on as it is, and every place of the one text is one of the other.
+    certain = [mention for mention in found.mentions if mention.certain]
+    assert certain or found.sql == query
+    for offset in range(0, len(found.sql), 3):
+        assert 0 <= found.place(offset) <= len(query)
+    return found
+
+
+@lru_cache(1)
+def _asked() -> Repository:
+    repository = Repository(Store(_stored()), author="Test")
+    return repository
+
+
+def _sql(query: str) -> object:
+    answer = _asked().ask(query, limits=Sandbox(memory=200, seconds=5))
+    return answer.relation.limit(5).fetchall()
+
+
 def text(parse: Callable[[str], object]) -> Parser:
     return lambda data: parse(data.decode("utf-8", "surrogateescape"))
 
 
 @lru_cache(1)
-def samples() -> dict[str, list[bytes]]:
-    """Good bytes of every kind."""
+def _stored() -> MemoryStorage:
+    """A repository with three versions of a table."""
     storage = MemoryStorage()
     create(storage, time="2026-11-01T00:00:00.000000Z")
     repository = Repository(Store(storage), author="Test")
@@ -105,6 +179,14 @@ def samples() -> dict[str, list[bytes]]:
         value[: 5 * version] = version
         rows = pa.table({"id": np.arange(3000), "value": value, "s": [f"n{i % 7}" for i in range(3000)]})
         repository.commit({"t": rows}, message="m", key="id")
+    return storage
+
+
+@lru_cache(1)
+def samples() -> dict[str, list[bytes]]:
+    """Good bytes of every kind."""
+    storage = _stored()
+    repository = Repository(Store(storage), author="Test")
 
     def all_of(prefix: str) -> list[bytes]:
         return [storage.get(key) for key in sorted(storage.keys(prefix))]
@@ -118,6 +200,9 @@ def samples() -> dict[str, list[bytes]]:
     for data in all_of("packs/"):
         length = pack.trailer_length(data[-pack.FOOTER_BYTES :], what="it")
         trailers.append(data[-pack.FOOTER_BYTES - length : -pack.FOOTER_BYTES])
+    root, _ = _directory()
+    entry = tracking.TrackedFile("t", "0" * 64, 4, 12, "0" * 64, True)
+    tracking.save(root, tracking.Tracking("main", {"t.parquet": entry}), {"folder/u.csv": entry})
     return {
         "table of objects": all_of("index/"),
         "trailer": trailers,
@@ -132,6 +217,13 @@ def samples() -> dict[str, list[bytes]]:
         "row map": [d for d, e in zip(own, entries, strict=True) if e.meta[0] == index.ROW_MAP] or own,
         "leaf": [entry.meta[3:] for entry in entries],
         "revision": [b"main~2^1", b"v3", b"main{2026-11-01T00:00Z}", b"0123abcd~1"],
+        "repository file": [storage.get(REPOSITORY_KEY)],
+        "workspace file": [(root / locate.WORKSPACE / tracking.STATE).read_bytes()],
+        "pointer": [
+            strictjson.seal({"repository": place}) for place in ("features", "/nowhere/features", ".")
+        ],
+        "names in SQL": QUERIES,
+        "SQL": QUERIES,
         "address": [b"t@v3", b"t@main~1", b"t"],
         "escaped name": [b"try%2fx", b"%47r%c3%b6"],
         "reference": [
@@ -139,6 +231,14 @@ def samples() -> dict[str, list[bytes]]:
         ],
     }
 
+
+QUERIES = [
+    b"select * from t@v3 where value > 1",
+    b'with a as (select s, count(*) n from "t@v1" group by 1) select a.n, t@v2.value from a join t@v2 using (s)',
+    'select \'ä@v1\', "t@main~1".id from "t@main~1" -- from t@v9'.encode(),
+    b"select fsvc_row, t.* from t@main{2030-01-01} t where id in (1, 2) order by id limit 3 /* t@v1 */",
+    b"select x.id - y.id from t@v1 x, t@v2^0~0 y where x.id = y.id and x.s @> y.s",
+]
 
 PARSERS: dict[str, tuple[Parser, Callable[[bytes], bytes] | None]] = {
     "table of objects": (table_of_objects, sealed_with_xxh3),
@@ -154,6 +254,11 @@ PARSERS: dict[str, tuple[Parser, Callable[[bytes], bytes] | None]] = {
     "row map": (patch.read_map, None),
     "leaf": (lambda data: unpack_leaf(data, 0), None),
     "revision": (text(parse_revision), None),
+    "repository file": (_repository, sealed_json),
+    "workspace file": (_workspace, sealed_json),
+    "pointer": (_pointer, sealed_json),
+    "names in SQL": (text(_addresses), None),
+    "SQL": (text(_sql), None),
     "address": (text(parse_address), None),
     "escaped name": (text(names.unescape), None),
     "reference": (_lineage, None),
@@ -193,6 +298,54 @@ def test_a_parser_gives_a_value_or_an_error_of_ours(kind: str, data: st.DataObje
             parse(attempt)
         except FsvcError:
             pass
+
+
+ANYTHING = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**53), 2**53),
+        st.text(max_size=20),
+        st.just("\0"),
+        st.just("../x"),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def paths(value: Any) -> list[tuple[Any, ...]]:
+    """The way to everything in a JSON value, the value itself first."""
+    found: list[tuple[Any, ...]] = [()]
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            found += [(key, *rest) for rest in paths(value[key])]
+    return found
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, right) in PARSERS.items() if right is sealed_json])
+@given(data=st.data())
+@settings(deadline=None)
+def test_sealed_files_may_hold_anything(kind: str, data: st.DataObject) -> None:
+    """With a right seal, and something else in one place: another type, another name, or nothing at all."""
+    value: Any = strictjson.unseal(data.draw(st.sampled_from(samples()[kind])), what="it")
+    *way, last = data.draw(st.sampled_from(paths(value)[1:]))
+    inner = value
+    for key in way:
+        inner = inner[key]
+    match data.draw(st.sampled_from(["replace", "rename", "drop"])):
+        case "rename" if isinstance(inner, dict):
+            inner[data.draw(st.text(max_size=8))] = inner.pop(last)
+        case "drop":
+            del inner[last]
+        case _:
+            inner[last] = data.draw(ANYTHING)
+    try:
+        PARSERS[kind][0](strictjson.seal(value))
+    except FsvcError:
+        pass
 
 
 @pytest.mark.parametrize("kind", PARSERS)

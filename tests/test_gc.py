@@ -24,6 +24,8 @@ from fsvc.engine import compaction
 from fsvc.engine.collection import GC_GRACE_SECONDS
 from fsvc.engine.committing import CommitDraft
 from fsvc.engine.condemned import GRACE_SECONDS, Lists
+from fsvc.engine.objects import pack_key
+from fsvc.engine.refs import KINDS
 from fsvc.engine.store import commit_key, manifest_key, manifest_of
 from fsvc.errors import Corruption, InvalidUse, NotFound, StorageError
 from fsvc.repository import Repository
@@ -160,6 +162,19 @@ def test_deleted_branches_pins_and_tags_keep_their_commits() -> None:
         here.gc()
     for commit, table in made:
         assert opened(here.storage).snapshot(f"t@{commit}").to_arrow().equals(table)
+    here.assert_whole()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_commit_that_only_one_ref_names_is_kept(kind: str) -> None:
+    here = Setting(2)
+    table = features(500)
+    commit = lost(here.storage, table)
+    here.repository.store.refs.append(kind, "only", None, commit, author="ann", reason="", time=TIME)
+    for _ in range(3):
+        here.pass_time()
+        here.gc()
+    assert opened(here.storage).snapshot(f"lost@{commit}").to_arrow().equals(table)
     here.assert_whole()
 
 
@@ -309,6 +324,27 @@ def test_a_commit_that_stands_on_garbage_keeps_it_or_is_made_again(waited: float
         here.pass_time()
         here.gc()
         assert opened(here.storage).snapshot(f"w@{made}").to_arrow().equals(table)
+    here.assert_whole()
+
+
+def test_what_is_condemned_is_stored_again_and_goes_all_the_same() -> None:
+    here = Setting()
+    table = features(3_000)
+    lost(here.storage, table, "u")
+    here.pass_time(GRACE_SECONDS + 1)
+    here.gc()
+    condemned = {key for one in _lists(here.storage).condemned.values() for key in one.keys}
+    assert any(key.startswith("packs/") for key in condemned)
+    made = opened(here.storage).commit({"w": table}, key="id", message="m", threads=1)
+    reader = opened(here.storage).snapshot("w").reader
+    packs = {
+        pack_key(entry.pack) for column in reader.entries(reader.column_numbers(None)) for entry in column
+    }
+    assert packs.isdisjoint(condemned)
+    here.pass_time()
+    here.gc()
+    assert not any(key.startswith("packs/") for key in condemned.intersection(here.storage.keys("")))
+    assert opened(here.storage).snapshot(f"w@{made.id}").to_arrow().equals(table)
     here.assert_whole()
 
 

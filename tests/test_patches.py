@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import edits
 import numpy as np
@@ -14,10 +15,13 @@ from hypothesis import strategies as st
 from wholeness import new, opened
 
 import fsvc
+from fsvc.engine import patching, writing
 from fsvc.engine.patching import Patcher
 from fsvc.engine.thawing import Thawed
 from fsvc.errors import Corruption
-from fsvc.format.index import MAX_DEPTH, PATCH, ROW_MAP, depth_of
+from fsvc.format.canonical import Identity
+from fsvc.format.index import MAX_DEPTH, PATCH, ROW_MAP, depth_of, unpack_extension
+from fsvc.format.pages import ChunkPages
 from fsvc.format.patch import RowMap, read_map, write_map
 from fsvc.repository import Repository
 from fsvc.storage.local import LocalStorage
@@ -207,6 +211,45 @@ def test_faults_of_the_patcher_are_not_passed_over(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Patcher, "_changes", fail)
     with pytest.raises(ValueError, match="a fault"):
         repository.commit({"features": changed(features(), 1)}, message="second")
+
+
+def test_a_patch_that_came_out_wrong_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository, table = new(MemoryStorage()), changed(features(), 1)
+    repository.commit({"features": features()}, key="id", message="first")
+    write = patching.write_changes
+
+    def backwards(positions: np.ndarray, values: pa.Array, field: pa.Field) -> bytes:
+        return write(positions, values.take(pa.array(np.arange(len(values))[::-1])), field)
+
+    monkeypatch.setattr(patching, "write_changes", backwards)
+    repository.commit({"features": table}, message="second")
+    assert PATCH not in codecs(repository)
+    assert bits(opened(repository.store.storage).snapshot("features").to_arrow()) == bits(table)
+    assert repository.verify(deep=True).ok
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_appended_rows_that_came_out_wrong_are_not_stored(
+    monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    random = np.random.default_rng(5)
+    table = pa.table({name: random.random(6_000) for name in ("a", "b")})
+    repository = new(MemoryStorage())
+    repository.commit({"t": table.slice(0, 5_000)}, message="first", threads=1)
+    real = writing.extend
+    first: list[ChunkPages] = []
+
+    def of_the_first(base: Identity, leaves: Any, depth: int, rest: ChunkPages, whole: Any) -> Any:
+        """Every column gets what was appended to the first one."""
+        first.append(rest)
+        return real(base, leaves, depth, first[0] if wrong else rest, whole)
+
+    monkeypatch.setattr(writing, "extend", of_the_first)
+    repository.commit({"t": table}, message="second", threads=1)
+    entries = [e for one in repository.store.objects.tables() for e in one.entries()]
+    assert sum(unpack_extension(entry.meta) is not None for entry in entries) == (1 if wrong else 2)
+    assert opened(repository.store.storage).snapshot("t").to_arrow().equals(table)
+    assert repository.verify(deep=True).ok
 
 
 def test_every_flipped_byte_of_a_thawed_chunk_is_found(tmp_path: Path) -> None:

@@ -111,13 +111,14 @@ class Context:
 
 
 def configured_author() -> str | None:
-    """The author of the user's ``config.toml``: ``[user]`` with ``name`` and ``email``; None without one."""
+    """The author of the user's ``config.toml``: ``[user]`` with ``name`` and ``email``; None without one to read."""
     import platformdirs
 
     path = platformdirs.user_config_path("fsvc") / "config.toml"
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
+        # What may not be read is somebody else's, as after 'sudo -u' with the HOME of another user.
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidUse(f"the configuration {path} cannot be read: {error}") from error

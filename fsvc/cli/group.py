@@ -6,7 +6,9 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
@@ -16,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 from fsvc.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, exit_code
 from fsvc.cli.output import Output, clean
-from fsvc.errors import Corruption, ExpectationError, FsvcError, InvalidUse
+from fsvc.errors import Corruption, ExpectationError, FsvcError, FsvcWarning, InvalidUse
 
 __all__ = ["Entry", "LazyGroup"]
 
@@ -130,7 +132,8 @@ class LazyGroup(click.Group):
         self, args: list[str], prog_name: str | None, complete_var: str | None, *, json: bool, **extra: Any
     ) -> int:
         try:
-            result = super().main(args, prog_name or "fsvc", complete_var, standalone_mode=False, **extra)
+            with _warnings_as_messages():
+                result = super().main(args, prog_name or "fsvc", complete_var, standalone_mode=False, **extra)
         except FsvcError as error:
             _debug()
             hint = error.hint
@@ -173,6 +176,24 @@ class LazyGroup(click.Group):
                 json=json,
             )
         return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _warnings_as_messages() -> Iterator[None]:
+    """Print what fsvc warns of as a message, each once; warnings of libraries as Python does."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, FsvcWarning):
+            pythons(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            Output().warn(message)
+
+    with warnings.catch_warnings():
+        pythons = warnings.showwarning
+        warnings.showwarning = show
+        yield
 
 
 def _debug() -> None:

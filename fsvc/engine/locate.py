@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-import weakref
+import warnings
 from pathlib import Path
 
-from fsvc.engine.store import REPOSITORY_KEY, Store
-from fsvc.errors import Corruption, InvalidUse, NotFound, StorageError
+from fsvc.engine.store import REPOSITORY_KEY, Store, opened
+from fsvc.errors import Corruption, InvalidUse, NotFound, OwnershipWarning, StorageError
 from fsvc.format import strictjson
 from fsvc.storage.local import LocalStorage
+from fsvc.storage.surroundings import who_else_writes
 
 __all__ = [
     "POINTER",
@@ -23,16 +24,12 @@ __all__ = [
     "local_path",
     "open_store",
     "open_workspace_store",
-    "opened",
     "pointed_elsewhere",
     "repository_path",
 ]
 
 WORKSPACE = ".fsvc"
 POINTER = "pointer.json"
-
-opened: weakref.WeakSet[Store] = weakref.WeakSet()
-"""The repositories that this process has open. Only ids that prove themselves are looked up in all of them."""
 
 
 def local_path(location: str | Path) -> Path:
@@ -62,7 +59,9 @@ def repository_path(workspace: Path) -> Path:
     pointer = workspace / WORKSPACE / POINTER
     if os.path.lexists(pointer):
         try:
-            value = strictjson.unseal(pointer.read_bytes(), what=str(pointer))
+            place = strictjson.unseal(pointer.read_bytes(), what=str(pointer)).get("repository")
+            if not isinstance(place, str) or not place or "\0" in place:
+                raise Corruption(f"{pointer} does not say where the repository is")
         except OSError as error:
             raise StorageError(
                 f"{pointer} cannot be read: {(error.strerror or 'it failed').lower()}"
@@ -70,7 +69,7 @@ def repository_path(workspace: Path) -> Path:
         except Corruption as error:
             hint = "say anew where the repository is: 'fsvc init --attach LOCATION' in the workspace"
             raise Corruption(error.message, hint=hint) from None
-        return (workspace / str(value["repository"])).resolve()
+        return Path(os.path.realpath(workspace / place))
     return workspace / WORKSPACE / "repository"
 
 
@@ -82,18 +81,22 @@ def pointed_elsewhere(workspace: Path) -> bool:
 def open_workspace_store(workspace: Path) -> Store:
     """Open the repository of a workspace. Raises NotFound where it is not where the workspace says."""
     root = repository_path(workspace)
-    if pointed_elsewhere(workspace) and not os.path.exists(root):
-        raise NotFound(
-            f"the repository of the workspace {workspace} is not at {root} any more",
-            hint="if it was moved, 'fsvc init --attach LOCATION' in the workspace says where it is now",
-        )
+    if pointed_elsewhere(workspace):
+        if not os.path.exists(root):
+            raise NotFound(
+                f"the repository of the workspace {workspace} is not at {root} any more",
+                hint="if it was moved, 'fsvc init --attach LOCATION' in the workspace says where it is now",
+            )
+        # Whoever may write there decides which repository it is.
+        _point_out(str(workspace / WORKSPACE), os.stat(workspace / WORKSPACE))
     return _open(root)
 
 
 def open_store(location: str | Path | None = None) -> Store:
     """Open the repository at a location, or the one that the current directory belongs to.
 
-    Raises NotFound where there is none, UnknownFormat where it is of a newer kind.
+    An OwnershipWarning points out one that somebody else may change. Raises NotFound where there is none,
+    UnknownFormat where it is of a newer kind.
     """
     if location is None:
         workspace = find_workspace(Path.cwd())
@@ -112,7 +115,7 @@ def open_store(location: str | Path | None = None) -> Store:
 
 def _open(root: Path) -> Store:
     try:
-        directory = stat.S_ISDIR(os.stat(root).st_mode)
+        status = os.stat(root)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"there is no repository at {root}", hint="make one with 'fsvc init'") from None
     except OSError as error:
@@ -120,8 +123,16 @@ def _open(root: Path) -> Store:
             f"{root} cannot be looked at: {(error.strerror or 'it failed').lower()}",
             hint="check who owns the directory and its mode",
         ) from error
-    if not directory:
+    if not stat.S_ISDIR(status.st_mode):
         raise NotFound(f"{root} is a file, not a repository", hint="a repository is a directory")
     store = Store(LocalStorage(root))
     opened.add(store)
+    _point_out(store.storage.location, status)
     return store
+
+
+def _point_out(path: str, status: os.stat_result) -> None:
+    """Warn of a directory that somebody else may change."""
+    told = who_else_writes(path, status, user=os.geteuid(), groups=(os.getegid(), *os.getgroups()))
+    if told is not None:
+        warnings.warn(told, OwnershipWarning, stacklevel=4)

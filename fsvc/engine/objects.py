@@ -19,6 +19,7 @@ import numpy as np
 from fsvc.engine.condemned import Lists
 from fsvc.engine.erased import Erased
 from fsvc.engine.expired import Expired
+from fsvc.engine.forks import Lock
 from fsvc.errors import (
     CommitUnknown,
     Corruption,
@@ -110,7 +111,7 @@ class Objects:
         """What was erased on purpose, when it was last looked at."""
         self._expired = Expired(storage)
         self._outcasts: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._listed: float | None = None
 
     @property

@@ -10,7 +10,6 @@ the bytes that the chunk's metadata reserves.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from fsvc.engine.forks import Lock
 from fsvc.engine.objects import checked
 from fsvc.errors import Corruption, GoneError, UnsupportedData
 from fsvc.format import pages
@@ -90,7 +90,7 @@ class Patched:
         self._remembered = remembered
         self._arrays: OrderedDict[tuple[bytes, pa.Field], pa.Array] = OrderedDict()
         self._maps: OrderedDict[bytes, RowMap] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def array(self, entry: Entry, field: pa.Field, rows: int) -> pa.Array:
         """A chunk of so many rows in stored form, patch or not.

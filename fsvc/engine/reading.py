@@ -260,19 +260,22 @@ class SnapshotReader:
         self,
         columns: Sequence[str] | None = None,
         *,
+        groups: Sequence[int] | None = None,
         threads: int | None = None,
         progress: Progress = silent,
         name: str = "rows",
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of the snapshot, a batch per group, proven; a few groups are read ahead.
+        """The rows of the snapshot, or of some groups of it, a batch per group, proven; a few are read ahead.
 
-        A snapshot without rows gives one batch without rows: its categories are data too.
+        A snapshot without rows gives one batch without rows: its categories are data too. Raises InvalidUse for a
+        group that is not there.
         """
         numbers = self.column_numbers(columns)
         schema = self.schema(numbers)
+        wanted = range(len(self.manifest.rows)) if groups is None else self._there(groups)
         if not numbers:
-            for rows in self.manifest.rows:
-                yield empty_columns(rows).replace_schema_metadata(schema.metadata)
+            for group in wanted:
+                yield empty_columns(self.manifest.rows[group]).replace_schema_metadata(schema.metadata)
             return
         fields = [self.manifest.stored_fields[i] for i in numbers]
         named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]
@@ -282,7 +285,7 @@ class SnapshotReader:
         # Categories are looked up for each value that comes up, rather than for each row.
         coded = [i for i, field in enumerate(schema) if pa.types.is_dictionary(field.type)]
         coded = [i for i in coded if is_binary_like(fields[i].type)]
-        if not self.manifest.rows:
+        if not self.manifest.rows and groups is None:
             empty = [
                 self._restored(pa.array([], self.manifest.stored_fields[i].type), i, categories)
                 for i in numbers
@@ -303,11 +306,11 @@ class SnapshotReader:
             return batches
 
         workers = threads or default_threads()
-        done, total = 0, self.manifest.num_rows
+        done, total = 0, sum(self.manifest.rows[group] for group in wanted)
         with ThreadPoolExecutor(workers, thread_name_prefix="fsvc-read") as pool:
             running: deque[Future[list[pa.RecordBatch]]] = deque()
             try:
-                for groups in self._runs(entries, workers):
+                for groups in self._runs(entries, wanted, workers):
                     running.append(pool.submit(read, groups))
                     while len(running) > workers:
                         for batch in running.popleft().result():
@@ -345,20 +348,30 @@ class SnapshotReader:
         ]
         return decode_groups(footer, chunks, named, self.place(numbers[0], groups[0]), coded)
 
-    def _runs(self, entries: Sequence[Sequence[Entry]], workers: int) -> Iterator[list[int]]:
+    def _there(self, groups: Sequence[int]) -> list[int]:
+        """The numbers of groups, all of them of groups that are there."""
+        there = range(len(self.manifest.rows))
+        for group in groups:
+            if group not in there:
+                raise InvalidUse(
+                    f"there is no row group {group}: they are numbered from 0 to {len(there) - 1}"
+                )
+        return [int(group) for group in groups]
+
+    @staticmethod
+    def _runs(entries: Sequence[Sequence[Entry]], groups: Sequence[int], workers: int) -> Iterator[list[int]]:
         """The groups in runs that are decoded at once: a few small ones, or a large one alone.
 
         Long runs have larger buffers, but the threads should end together: a short table is read
         group by group.
         """
-        groups = len(self.manifest.rows)
-        most = min(_RUN_GROUPS, max(1, groups // (4 * workers)))
+        most = min(_RUN_GROUPS, max(1, len(groups) // (4 * workers)))
         if most == 1:
-            yield from ([group] for group in range(groups))
+            yield from ([group] for group in groups)
             return
         run: list[int] = []
         size = 0
-        for group in range(groups):
+        for group in groups:
             wanted = sum(leaf.uncompressed for column in entries for leaf in unpack_meta(column[group].meta))
             if run and (len(run) == most or size + wanted > _RUN_BYTES):
                 yield run

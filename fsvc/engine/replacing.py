@@ -27,7 +27,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         # What pyarrow raises names the unfinished file in its text; the number alone says enough.
         reason = os.strerror(error.errno) if error.errno else error
-        raise StorageError(f"{target} cannot be written: {reason}") from error
+        raise StorageError(
+            f"{target} cannot be written: {reason}",
+            hint="check who may write to that directory, and that there is space; nothing was replaced",
+        ) from error
     finally:
         with suppress(OSError):  # what kept it from being written may keep it from being removed
             partial.unlink(missing_ok=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 import uuid
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.condemned import rely
 from fsvc.engine.expired import Expired
+from fsvc.engine.forks import Lock
 from fsvc.engine.refs import Refs
 from fsvc.errors import Conflict, Corruption, KeyAbsent, KeyExists, NotFound, StorageError, UnknownFormat
 from fsvc.format import commit as commits
@@ -137,8 +138,14 @@ def _read_info(storage: Storage) -> RepositoryInfo:
     return RepositoryInfo(texts[0], texts[1], texts[2], frozenset(required))
 
 
+opened: weakref.WeakSet[Store] = weakref.WeakSet()
+"""The repositories that this process has open. Only ids that prove themselves are looked up in all of them."""
+
+
 class Store:
-    """An opened repository. Safe for threads; what is read is proven against its name.
+    """An opened repository. Safe for threads and forks; what is read is proven against its name.
+
+    It is pickled as the place where it lies and its instance uuid, and opened again there.
 
     Raises NotFound where the storage is no repository, UnknownFormat where it is one of a newer kind.
     """
@@ -151,7 +158,10 @@ class Store:
         """What has expired, when it was last looked at."""
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._commits: OrderedDict[str, CommitRecord] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_opened_again, (self.storage, self.info.instance))
 
     @cached_property
     def objects(self) -> Objects:
@@ -301,3 +311,18 @@ class Store:
             return manifests.compress(manifest.encoded, None)
         encoded, depth = self._manifest_bytes(base)
         return manifests.compress(manifest.encoded, (base, encoded, depth))
+
+
+def _opened_again(storage: Storage, instance: str) -> Store:
+    """The store that was pickled: one that this process has open already, or a new one."""
+    for store in [*opened]:
+        if store.info.instance == instance and store.storage.location == storage.location:
+            return store
+    store = Store(storage)
+    if store.info.instance != instance:
+        raise NotFound(
+            f"the repository at {storage.location} is not the one that was there before",
+            hint="open the one that is meant by its location",
+        )
+    opened.add(store)
+    return store

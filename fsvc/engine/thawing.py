@@ -2,7 +2,8 @@
 
 A file in the cache holds a checksum and the bytes that it covers together with the file's name, so a
 file that is damaged, or another's, is as good as none. Files are written under another name first. The
-directory may be deleted at any time, by anybody; where nothing can be written, nothing is kept.
+directory may be deleted at any time, by anybody. Where nothing can be written, as in a repository that may only
+be read, the last chunks are kept in memory.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections import OrderedDict
 from contextlib import suppress
 from itertools import accumulate
 
@@ -17,6 +19,7 @@ import pyarrow as pa
 import xxhash
 from blake3 import blake3
 
+from fsvc.engine.forks import Lock
 from fsvc.engine.objects import Objects
 from fsvc.engine.patched import Patched
 from fsvc.format.index import Entry, unpack_meta
@@ -26,10 +29,42 @@ __all__ = ["CACHE_BYTES", "Thawed"]
 
 CACHE_BYTES = 1 << 30
 """How many bytes the cache of a repository has at the most, but for what processes write at one moment."""
+_MEMORY_BYTES = 256 << 20
 _CHECKSUM_BYTES = 8
 _STALE_SECONDS = 3600
 # A process looks at the size of the whole cache when it has added this part of the limit.
 _LOOK = 16
+
+
+class _Memory:
+    """Chunks that no directory took: the last ones, of all repositories, since names say what is in them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+
+    def get(self, name: str) -> bytes | None:
+        """What was kept under a name, if it still is."""
+        with self._lock:
+            found = self._held.get(name)
+            if found is not None:
+                self._held.move_to_end(name)
+            return found
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a chunk, and let go of what was not used for longest."""
+        with self._lock:
+            if name in self._held:
+                return
+            self._held[name] = data
+            self._size += len(data)
+            while self._size > self._limit:
+                self._size -= len(self._held.popitem(last=False)[1])
+
+
+_memory = _Memory(_MEMORY_BYTES)
 
 
 class Thawed:
@@ -49,7 +84,9 @@ class Thawed:
         data = self._kept(name, sum(leaf.length for leaf in leaves))
         if data is None:
             thawed = self._patched.thaw(entry, field, rows)
-            self._keep(name, b"".join(thawed.pages))
+            pages = b"".join(thawed.pages)
+            if not self._keep(name, pages):
+                _memory.keep(name, pages)
             return thawed
         ends = list(accumulate(leaf.length for leaf in leaves))
         pieces = [data[end - leaf.length : end] for end, leaf in zip(ends, leaves, strict=True)]
@@ -71,6 +108,9 @@ class Thawed:
 
     def _kept(self, name: str, size: int) -> memoryview | None:
         """What the cache has under a name, if that is what was put there."""
+        held = _memory.get(name)
+        if held is not None:
+            return memoryview(held)
         if self._directory is None:
             return None
         path = os.path.join(self._directory, name)
@@ -88,9 +128,10 @@ class Thawed:
             os.utime(path)  # the files that were not used for longest go first
         return data
 
-    def _keep(self, name: str, data: bytes) -> None:
+    def _keep(self, name: str, data: bytes) -> bool:
+        """Write a chunk to the directory, and say whether that was possible."""
         if self._directory is None:
-            return
+            return False
         partial = os.path.join(self._directory, f"{secrets.token_hex(8)}.part")
         try:
             os.makedirs(self._directory, exist_ok=True)
@@ -101,12 +142,13 @@ class Thawed:
         except OSError:
             with suppress(OSError):
                 os.unlink(partial)
-            return
+            return False
         self._added += len(data)
         if self._added >= self._limit // _LOOK:
             self._added = 0
             with suppress(OSError):
                 _tidy(self._directory, self._limit)
+        return True
 
 
 def _checksum(name: str, data: bytes | memoryview) -> bytes:

@@ -19,9 +19,10 @@ from blake3 import blake3
 
 from fsvc.engine.locate import WORKSPACE
 from fsvc.engine.replacing import replacing
-from fsvc.errors import Conflict, Corruption, StorageError, UnknownFormat
+from fsvc.errors import Conflict, Corruption, InvalidName, StorageError, UnknownFormat
 from fsvc.format import strictjson
 from fsvc.format.commit import is_id
+from fsvc.format.names import check_feature_set_name, check_ref_name
 
 __all__ = ["STATE", "Stamp", "TrackedFile", "Tracking", "file_digest", "load", "locked", "save", "stamp_of"]
 
@@ -149,9 +150,10 @@ def load(workspace: Path, default_branch: str) -> Tracking:
         )
     try:
         branch = value["branch"]
+        check_ref_name(branch)
         files = {name: _tracked(name, item) for name, item in value["files"].items()}
         pending = {name: _tracked(name, item) for name, item in value["pending"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, InvalidName, KeyError, TypeError, ValueError):
         raise Corruption(f"{path} is not the file of a workspace", hint=hint) from None
     for name, arrived in pending.items():
         stamp = stamp_of(workspace / name)
@@ -171,7 +173,9 @@ def _tracked(name: str, item: dict[str, Any]) -> TrackedFile:
     if not parts or parts[0] in ("/", WORKSPACE) or ".." in parts or "\0" in name:
         raise ValueError(name)
     file = TrackedFile(**item)
-    if not is_id(file.snapshot) or type(file.size) is not int or type(file.mtime_ns) is not int:
+    check_feature_set_name(file.feature_set)
+    kinds = (type(file.size), type(file.mtime_ns), type(file.digest), type(file.reproducible))
+    if not is_id(file.snapshot) or kinds != (int, int, str, bool):
         raise ValueError(name)
     return file
 
@@ -216,7 +220,10 @@ def locked(workspace: Path, *, wait: bool = True) -> Iterator[None]:
     try:
         file = path.open("ab")
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise StorageError(
+            f"{path} cannot be written: {(error.strerror or str(error)).lower()}",
+            hint="check who owns the workspace and its mode; reading needs no right to write",
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -11,7 +11,6 @@ it is encoded as the chunks that it stands on are, and the footer, which comes l
 from __future__ import annotations
 
 import base64
-import threading
 import time
 import weakref
 from bisect import bisect_right
@@ -23,6 +22,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from fsvc.engine.forks import Lock
 from fsvc.engine.objects import Objects
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.reading import SnapshotReader
@@ -142,7 +142,7 @@ def layout(
 _remembered: weakref.WeakKeyDictionary[Objects, OrderedDict[str, tuple[float, Layout]]] = (
     weakref.WeakKeyDictionary()
 )
-_lock = threading.Lock()
+_lock = Lock()
 
 
 def remembered_layout(reader: SnapshotReader) -> Layout:
@@ -176,7 +176,7 @@ class VirtualFile:
         self._layout = where
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._cached = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.size = where.size
 
     def read_at(self, position: int, length: int) -> bytes:

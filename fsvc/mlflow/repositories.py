@@ -15,7 +15,7 @@ import platformdirs
 from fsvc.engine import locate
 from fsvc.engine.clock import timestamp
 from fsvc.engine.replacing import replacing
-from fsvc.engine.store import Store
+from fsvc.engine.store import Store, opened
 from fsvc.errors import FsvcError, NotFound, StorageError
 from fsvc.repository import Repository, open_repository
 
@@ -63,7 +63,7 @@ def find_repository(project: str, given: RepositoryLike | None, *, what: str) ->
             )
         remember(repository)
         return repository
-    for store in list(locate.opened):
+    for store in list(opened):
         if store.info.project == project:
             return Repository(store)
     candidates = [locate.find_workspace(Path.cwd()), _read().get(project, {}).get("location")]

@@ -8,7 +8,9 @@ served by the same session can be joined.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -65,6 +67,22 @@ def _detach_all() -> None:
             connection.unregister_filesystem("fsvc")
 
 
+def _leave_alone() -> None:
+    """In a forked child: never close what the parent has open, since the threads to wait for are not there."""
+    for connection in {*_open, *_attached, *_kept}:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    _open.clear()
+    _attached.clear()
+
+
+# DuckDB has locks of its own while it makes a database: no child is forked meanwhile, it would wait for them for ever.
+_connecting = threading.Lock()
+os.register_at_fork(
+    before=_connecting.acquire, after_in_parent=_connecting.release, after_in_child=_connecting.release
+)
+os.register_at_fork(after_in_child=_leave_alone)
+
+
 def detach_at_exit(connection: duckdb.DuckDBPyConnection) -> None:
     """See to it that DuckDB has nothing to complain about at exit of a connection with our filesystem."""
     _attached.add(connection)
@@ -77,14 +95,14 @@ def connect(settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnect
     """
     import duckdb
 
-    connection = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "python_enable_replacements": "false",
-            **(settings or {}),
-        }
-    )
+    options: dict[str, Any] = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",
+        **(settings or {}),
+    }
+    with _connecting:
+        connection = duckdb.connect(config=options)
     with suppress(duckdb.CatalogException):  # not every DuckDB has it
         # Left to itself, DuckDB bridges the gaps between columns, and reads what no query names.
         connection.execute("SET parquet_prefetch_column_gap = 0")

@@ -22,8 +22,9 @@ from typing import Any
 from fsspec.spec import AbstractFileSystem
 
 from fsvc.engine import history, locate, reads
+from fsvc.engine.forks import Lock
 from fsvc.engine.reading import SnapshotReader
-from fsvc.engine.store import Store
+from fsvc.engine.store import Store, opened
 from fsvc.engine.virtual import VirtualFile, remembered_layout
 from fsvc.errors import NotFound
 from fsvc.format.commit import CommitRecord, is_id
@@ -115,7 +116,7 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         super().__init__(**options)
         self._given = repository
         self._branch = branch
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._store: Store | None = None
         # A file that somebody holds open must not change when it is opened again: DuckDB opens one
         # file several times in a query. So while a path is open, what it named stays what it names.
@@ -139,7 +140,7 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         """The store, the feature set and the commit of a path."""
         name, revision = parse_address(path.removesuffix(_SUFFIX))
         if revision is not None and is_id(revision.base) and not revision.steps and self._given is None:
-            for store in [*locate.opened]:
+            for store in [*opened]:
                 if store.has_commit(revision.base):
                     return store, name, store.commit(revision.base)
         store = self._home()

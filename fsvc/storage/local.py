@@ -20,11 +20,22 @@ import os
 import secrets
 import stat
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fsvc.errors import CommitUnknown, Corruption, InvalidUse, KeyAbsent, KeyExists, NotFound, StorageError
+from fsvc.errors import (
+    CommitUnknown,
+    Corruption,
+    InvalidUse,
+    KeyAbsent,
+    KeyExists,
+    NetworkFileSystemWarning,
+    NotFound,
+    StorageError,
+)
+from fsvc.storage import surroundings
 from fsvc.storage.contract import (
     LONGEST_KEY,
     Entry,
@@ -118,6 +129,7 @@ class LocalStorage:
         self._open: dict[str, _OpenFile] = {}
         self._durable: set[str] = {""}  # directories whose own names are known to be on the disk
         self._failed_sync: str | None = None
+        self._looked_around = False
         self._unnamed = True  # until the file system turns out to have no unnamed files
         self._clock: tuple[float, float] | None = None
         if create:
@@ -209,7 +221,7 @@ class LocalStorage:
         check_key(key)
         pieces = byte_views(data)
         folder, _, name = key.rpartition("/")
-        self._refuse_after_failed_sync(key)
+        self._before_writing(key)
         try:
             self._make_directories([folder])
             directory = self._system.open_directory(self._base + folder)
@@ -239,7 +251,7 @@ class LocalStorage:
         if not items:
             return
         what = next(iter(items)) if len(items) == 1 else f"{len(items)} files"
-        self._refuse_after_failed_sync(what)
+        self._before_writing(what)
         folders = sorted({key.rpartition("/")[0] for key in items})
         try:
             self._make_directories(folders)
@@ -291,7 +303,7 @@ class LocalStorage:
     def settle(self, prefix: str) -> None:
         """See :meth:`Storage.settle`."""
         check_prefix(prefix)
-        self._refuse_after_failed_sync(prefix)
+        self._before_writing(prefix)
         try:
             self._sync_directory(self._base + prefix)
         except OSError as error:
@@ -442,13 +454,24 @@ class LocalStorage:
             self._failed_sync = f"{what or 'the directory'}: {error.strerror}"
             raise
 
-    def _refuse_after_failed_sync(self, what: str) -> None:
+    def _before_writing(self, what: str) -> None:
+        """Refuse to write after a failed sync; tell once where less is promised than elsewhere."""
         if self._failed_sync is not None:
             raise StorageError(
                 f"cannot write {what} in {self._root}: "
                 f"the disk failed to keep an earlier write ({self._failed_sync})",
                 hint="check the disk, then open the repository again",
             )
+        if not self._looked_around:
+            self._looked_around = True
+            kind = surroundings.network_file_system(self._root)
+            if kind is not None:
+                warnings.warn(
+                    f"{self._root} lies on a network file system ({kind}): it is not promised there that of two"
+                    " writers at one moment only one wins, nor that what is written survives a crash of the server",
+                    NetworkFileSystemWarning,
+                    stacklevel=3,
+                )
 
     def _put_file(self, directory: int, name: str, pieces: Sequence[memoryview], key: str) -> bool:
         """Write one file and give it its name; False if the name is taken. The name is not durable yet."""

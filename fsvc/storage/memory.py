@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fsvc.errors import Corruption, KeyAbsent, KeyExists
+from fsvc.errors import Corruption, InvalidUse, KeyAbsent, KeyExists
 from fsvc.storage.contract import Entry, byte_views, check_key, check_prefix, check_range
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class MemoryStorage:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._items: dict[str, tuple[bytes, float]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InvalidUse("what is in the memory of one process cannot be handed to another one")
 
     @property
     def location(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsvc.errors import InvalidUse, KeyAbsent, KeyExists
 from fsvc.storage.contract import Entry, Storage
@@ -26,6 +26,11 @@ class OverlayStorage:
     def __init__(self, below: Storage, above: Storage) -> None:
         self._below = below
         self._above = above
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InvalidUse(
+            "a table that is not committed cannot be handed to another process", hint="commit it first"
+        )
 
     @property
     def location(self) -> str:

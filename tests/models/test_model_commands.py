@@ -10,10 +10,13 @@ from typing import Any
 import mlflow
 import pytest
 import small_flavor
+from rights import read_only
 
 import fsvc
 import fsvc.mlflow
 from fsvc.cli import main
+from fsvc.engine.objects import pack_key
+from fsvc.errors import StorageError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -58,6 +61,48 @@ def test_restore_writes_the_very_columns(run: Run, churn: str, snap: fsvc.Snapsh
     assert (code, "--force" in err) == (5, True)
     assert run("restore", churn, "-o", str(target), "--force")[0] == 0
     assert run("restore", churn, "--check")[0] == 0
+
+
+def test_a_model_leads_to_its_data_where_nothing_may_be_written(
+    run: Run, churn: str, repo: fsvc.Repository, tmp_path: Path
+) -> None:
+    snap = repo.snapshot("customer_features@v2")
+    with read_only(Path(repo.location)):
+        assert run("restore", churn, "-o", str(tmp_path / "train.parquet"))[0] == 0
+        assert run("lineage", churn)[0] == 0
+        assert run("verify", churn)[0] == 0
+        assert "churn" in run("models", "customer_features@v2")[1]
+        assert (
+            fsvc.mlflow.restore(churn, repository=repo).to_arrow().equals(snap.to_arrow(["age", "churned"]))
+        )
+        with pytest.raises(StorageError, match="the file system is read-only|permission denied"):
+            repo.tag("gold")
+    assert fsvc.identify(tmp_path / "train.parquet").id == fsvc.identify(snap.to_arrow(["age", "churned"])).id
+
+
+def test_verify_of_a_model_tells_what_was_proven(run: Run, churn: str, snap: fsvc.Snapshot) -> None:
+    code, out, _ = run("verify", churn)
+    assert code == 0
+    assert "train:" in out and "proved " in out and "no damage found" in out
+    code, out, _ = run("verify", churn, "--json")
+    told = json.loads(out)
+    assert (code, told["model"], told["ok"], list(told["roles"])) == (0, churn, True, ["train"])
+    assert told["roles"]["train"]["deep"] and told["roles"]["train"]["damages"] == []
+    entry = snap.reader.entries(snap.reader.column_numbers(["age"]))[0][0]
+    pack = Path(snap.store.storage.location) / pack_key(entry.pack)
+    data = bytearray(pack.read_bytes())
+    data[entry.offset] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    code, out, _ = run("verify", churn, "--json")
+    told = json.loads(out)
+    (damage,) = told["roles"]["train"]["damages"]
+    assert (code, told["ok"], damage["kind"], damage["name"]) == (6, False, "object", entry.address.hex())
+    assert any("customer_features" in affected for affected in damage["affects"])
+    code, out, _ = run("verify", churn)
+    assert code == 6 and f"object {entry.address.hex()} is damaged" in out
+    assert run("verify", "models:/none@champion")[0] == 4
+    assert run("verify", churn, "--repair")[0] == 2
 
 
 def test_lineage_and_models_lead_both_ways(run: Run, churn: str, snap: fsvc.Snapshot) -> None:
