@@ -523,3 +523,34 @@ def test_the_page_holds_what_the_report_does(repo: fsvc.Repository) -> None:
     assert "1 of 1 columns drifted" in text
     assert f"{report.columns[0].metrics['psi']:.4g}" in text
     assert all(label in text for label in report.columns[0].bins.labels[1:4])
+
+
+def test_the_page_shows_both_edges_of_every_bin_and_times_in_units(repo: fsvc.Repository) -> None:
+    start = np.datetime64("2026-01-01T00:00:00.250123", "us")
+    spans = np.arange(900) * np.timedelta64(100_000_123_456, "us")
+    report = drift(
+        repo,
+        {"at": start + spans, "x": np.arange(900) * 12345678.9},
+        {"at": start + spans * 3, "x": np.arange(900) * -12345678.9},
+        columns=["at", "x"],
+    )
+    text = report.to_html()
+    for column in report.columns:
+        assert column.bins is not None
+        for label in column.bins.labels[1:-1]:
+            low, _, high = label.partition(" to ")
+            assert f">{label}</text>" in text or (f">{low}</text>" in text and f">to {high}</text>" in text)
+    assert "…" not in text
+    assert " d</td>" in text  # a deviation and a distance in days, not in microseconds
+
+
+def test_the_page_calls_nothing_stable_that_was_not_compared(repo: fsvc.Repository) -> None:
+    text = drift(repo, {"x": np.arange(100)}, {"x": np.arange(0)}).to_html()
+    assert "not compared" in text
+    assert '<span class="stable">' not in text
+
+
+def test_the_page_says_that_the_schema_drifted_beside_columns(repo: fsvc.Repository) -> None:
+    before = {"x": np.arange(900), "y": np.arange(900)}
+    text = drift(repo, before, {"x": np.arange(900) * 5}).to_html()
+    assert "1 of 1 columns drifted, and the schema did." in text
