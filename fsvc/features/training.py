@@ -248,7 +248,7 @@ def _sql(spine: pa.Schema, time: str | None, joined: Sequence[Joined], split: Sp
     aliased = {f"f{number}": one for number, one in enumerate(joined, 1)}
     chosen = [f"s.{q(name)}" for name in spine.names]
     for alias, one in aliased.items():
-        chosen += lookups.values(one, alias, time)
+        chosen += lookups.values(one, alias, spine, time)
     if split is not None:
         chosen.append(f"{splits.part(split)} AS {q(split.into)}")
     return lookups.query(spine.names, chosen, aliased, time)
