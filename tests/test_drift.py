@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -554,3 +556,32 @@ def test_the_page_says_that_the_schema_drifted_beside_columns(repo: fsvc.Reposit
     before = {"x": np.arange(900), "y": np.arange(900)}
     text = drift(repo, before, {"x": np.arange(900) * 5}).to_html()
     assert "1 of 1 columns drifted, and the schema did." in text
+
+
+def test_an_interrupt_ends_the_reading_of_columns(
+    repo: fsvc.Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = 1_000_000
+    before, after = committed(
+        repo,
+        {"c": np.arange(rows) % 2 == 0, "x": np.arange(rows)},
+        {"c": np.arange(rows) % 3 == 0, "x": np.arange(rows) * 2},
+    )
+    interrupted, read = threading.Event(), []
+    as_numbers = fsvc.drift.numbers.as_numbers
+
+    def slowly(array: pa.Array) -> pa.Array:
+        read.append(len(array))
+        if len(read) > 4:  # the sample is read, and the column begun
+            assert interrupted.wait(60)
+            time.sleep(0.05)
+        return as_numbers(array)
+
+    def interrupt(stage: str, done: int, total: int | None) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fsvc.drift.numbers, "as_numbers", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        repo.drift(before, after, exact=False, progress=interrupt)
+    assert sum(read) < rows
