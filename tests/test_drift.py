@@ -585,3 +585,8 @@ def test_an_interrupt_ends_the_reading_of_columns(
     with pytest.raises(KeyboardInterrupt):
         repo.drift(before, after, exact=False, progress=interrupt)
     assert sum(read) < rows
+
+
+def test_a_column_that_is_asked_for_twice_is_named(repo: fsvc.Repository) -> None:
+    with pytest.raises(InvalidUse, match="column 'x' is asked for twice"):
+        drift(repo, {"x": [1, 2]}, {"x": [1, 3]}, columns=["x", "x"])

@@ -205,9 +205,13 @@ def _age(text: str) -> timedelta:
     if found is None:
         raise InvalidUse(f"{text!r} is no age", hint='write "30 days", "12 hours", "90 min" or "5 s"')
     number, unit = int(found[1]), found[2]
-    if unit in ("ms", "us"):
-        return timedelta(**{{"ms": "milliseconds", "us": "microseconds"}[unit]: number})
-    return timedelta(**{_UNITS[unit[0]]: number})
+    named = {"ms": "milliseconds", "us": "microseconds"}.get(unit) or _UNITS[unit[0]]
+    try:
+        return timedelta(**{named: number})
+    except OverflowError:
+        raise InvalidUse(
+            f"{text!r} is longer than any age", hint="leave max_age out where a row may be of any age"
+        ) from None
 
 
 def _split(table: Any, path: str) -> Split:

@@ -25,6 +25,9 @@ Ties: TypeAlias = Literal["refuse", "first", "last"] | Sequence[str]
 SPINE: Final = "spine"
 """The name that the query has for the spine."""
 
+_LONGEST: Final = 2**63 - 1
+"""The greatest age limit in the time's own numbers: the greatest integer that a recipe can record."""
+
 _TIED: Final = " has several rows with the same "
 """What DuckDB's error says where rows are tied."""
 
@@ -228,6 +231,12 @@ def _age(lookup: Lookup, kind: str) -> int | None:
         fit = {"integer": "a number", "date": "a timedelta of whole days"}.get(kind, "a timedelta")
         by = "an integer" if kind == "integer" else f"a {kind}"
         raise InvalidUse(f"the max_age of a lookup by {by} is {fit}, of 0 or more, not {limit!r}")
+    if found > _LONGEST:
+        most = "2^63 - 1" if kind == "integer" else "292,000 years"
+        raise InvalidUse(
+            f"the max_age of a lookup is at most {most}, not {limit}",
+            hint="leave it out where a row may be of any age",
+        )
     return found
 
 
