@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import hashlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from memory import memory_repository
 
 from fsvc import Lookup, Repository, Split
-from fsvc.errors import Corruption, FsvcError, InvalidUse, KeyViolation, NotFound, SkewError
+from fsvc.errors import Corruption, FsvcError, FsvcWarning, InvalidUse, KeyViolation, NotFound, SkewError
 from fsvc.features.training import prove
 
 _DAY = dt.timedelta(days=1)
@@ -515,3 +517,19 @@ def test_names_with_quotes_and_the_names_of_the_query_itself_do_no_harm() -> Non
         [Lookup("spine", [odd], columns=["it's"]), Lookup("f1", "s")],
     ).to_arrow()
     assert got.to_pydict() == {odd: ["k"], "s": [1], "it's": [2], "f1": [7]}
+
+
+def test_columns_that_duckdb_sees_inexactly_are_told_of_and_no_keys() -> None:
+    wide = pa.array([decimal.Decimal("1.50")], pa.decimal256(50, 2))
+    made = repository(features=pa.table({"id": ["a"], "wide": wide, "took": pa.array([5], pa.duration("s"))}))
+    spine = pa.table({"id": ["a"], "wide": wide})
+    with pytest.warns(FsvcWarning, match="DuckDB") as told:
+        made.training_set(pa.table({"id": ["a"]}), [Lookup("features", "id")])
+    rounded, bare = (str(one.message) for one in told)
+    assert rounded.startswith("features@v1: DuckDB rounds column 'wide' to a double")
+    assert bare.startswith("features@v1: DuckDB sees column 'took'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.training_set(pa.table({"id": ["a"]}), [Lookup("features", "id", columns=[])])
+    with pytest.raises(InvalidUse, match="rows cannot be found by column 'wide'"):
+        made.training_set(spine, [Lookup("features", "wide")])

@@ -92,7 +92,11 @@ def training_set(
     if target is not None and os.path.lexists(target) and not os.path.isdir(target) and not force:
         raise Conflict(f"{target} is there already", hint="--force overwrites it")
     repository = context.repository()
-    wanted = _read(repository, spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FsvcWarning)  # told here
+        wanted = _read(repository, spec)
+    for sentence in wanted.inexact:
+        context.output.warn(sentence)
     if only_sql:
         context.output.show({"sql": wanted.sql}, lambda out: _print_sql(out, wanted.sql))
     elif describe:
