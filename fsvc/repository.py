@@ -302,11 +302,16 @@ class Repository:
         ``to_pandas()`` or ``describe()``; ``sql`` is the query.
 
         Raises NotFound for columns and snapshots that are not there, InvalidUse for types that cannot be compared,
-        and for names that two columns would have.
+        and for names that two columns would have. A FsvcWarning names columns that come out inexactly.
         """
+        import warnings
+
         from fsvc.features.training import plan
 
-        return plan(self, spine, lookups, time=time, label=label, split=split)
+        made = plan(self, spine, lookups, time=time, label=label, split=split)
+        for sentence in made.inexact:
+            warnings.warn(sentence, FsvcWarning, stacklevel=2)
+        return made
 
     def publish(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -523,3 +525,68 @@ def test_the_page_holds_what_the_report_does(repo: fsvc.Repository) -> None:
     assert "1 of 1 columns drifted" in text
     assert f"{report.columns[0].metrics['psi']:.4g}" in text
     assert all(label in text for label in report.columns[0].bins.labels[1:4])
+
+
+def test_the_page_shows_both_edges_of_every_bin_and_times_in_units(repo: fsvc.Repository) -> None:
+    start = np.datetime64("2026-01-01T00:00:00.250123", "us")
+    spans = np.arange(900) * np.timedelta64(100_000_123_456, "us")
+    report = drift(
+        repo,
+        {"at": start + spans, "x": np.arange(900) * 12345678.9},
+        {"at": start + spans * 3, "x": np.arange(900) * -12345678.9},
+        columns=["at", "x"],
+    )
+    text = report.to_html()
+    for column in report.columns:
+        assert column.bins is not None
+        for label in column.bins.labels[1:-1]:
+            low, _, high = label.partition(" to ")
+            assert f">{label}</text>" in text or (f">{low}</text>" in text and f">to {high}</text>" in text)
+    assert "…" not in text
+    assert " d</td>" in text  # a deviation and a distance in days, not in microseconds
+
+
+def test_the_page_calls_nothing_stable_that_was_not_compared(repo: fsvc.Repository) -> None:
+    text = drift(repo, {"x": np.arange(100)}, {"x": np.arange(0)}).to_html()
+    assert "not compared" in text
+    assert '<span class="stable">' not in text
+
+
+def test_the_page_says_that_the_schema_drifted_beside_columns(repo: fsvc.Repository) -> None:
+    before = {"x": np.arange(900), "y": np.arange(900)}
+    text = drift(repo, before, {"x": np.arange(900) * 5}).to_html()
+    assert "1 of 1 columns drifted, and the schema did." in text
+
+
+def test_an_interrupt_ends_the_reading_of_columns(
+    repo: fsvc.Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = 1_000_000
+    before, after = committed(
+        repo,
+        {"c": np.arange(rows) % 2 == 0, "x": np.arange(rows)},
+        {"c": np.arange(rows) % 3 == 0, "x": np.arange(rows) * 2},
+    )
+    interrupted, read = threading.Event(), []
+    as_numbers = fsvc.drift.numbers.as_numbers
+
+    def slowly(array: pa.Array) -> pa.Array:
+        read.append(len(array))
+        if len(read) > 4:  # the sample is read, and the column begun
+            assert interrupted.wait(60)
+            time.sleep(0.05)
+        return as_numbers(array)
+
+    def interrupt(stage: str, done: int, total: int | None) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fsvc.drift.numbers, "as_numbers", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        repo.drift(before, after, exact=False, progress=interrupt)
+    assert sum(read) < rows
+
+
+def test_a_column_that_is_asked_for_twice_is_named(repo: fsvc.Repository) -> None:
+    with pytest.raises(InvalidUse, match="column 'x' is asked for twice"):
+        drift(repo, {"x": [1, 2]}, {"x": [1, 3]}, columns=["x", "x"])

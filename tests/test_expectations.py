@@ -173,7 +173,7 @@ def test_values_of_several_columns_are_unique_together() -> None:
     assert checked(data, {"kind": "unique", "columns": ["a", "b"]}, key=None).rows == 2
     result = checked(data, {"kind": "unique", "columns": ["a"]}, key=None)
     assert (result.outcome, result.rows) == ("failed", 4)
-    assert [dict(one.values) for one in result.examples] == [{"a": "1", "rows": 2}, {"a": "2", "rows": 2}]
+    assert [(dict(one.values), one.rows) for one in result.examples] == [({"a": 1}, 2), ({"a": 2}, 2)]
     assert checked(data.slice(1, 2), {"kind": "unique", "columns": ["a", "b"]}, key=None).outcome == "met"
 
 
@@ -182,7 +182,13 @@ def test_names_of_columns_are_names_and_nothing_else() -> None:
     result = checked(
         pa.table({name: [1, 1, 2], "fsvc count": [1, 1, 1]}), {"kind": "unique", "column": name}, key=None
     )
-    assert (result.rows, result.examples[0].values) == (2, {name: "1", "rows": 2})
+    assert (result.rows, result.examples[0].values, str(result.examples[0])) == (
+        2,
+        {name: 1},
+        f"{name}=1, 2 rows",
+    )
+    named = checked(pa.table({"rows": ["x", "x"]}), {"kind": "unique", "column": "rows"}, key=None)
+    assert (named.examples[0].values, named.examples[0].rows) == ({"rows": "x"}, 2)
     both = {"kind": "unique", "columns": [name, "fsvc count"]}
     assert checked(pa.table({name: [1, 1, 2], "fsvc count": [1, 1, 1]}), both, key=None).rows == 2
 

@@ -142,6 +142,12 @@ def test_errors_show_the_users_own_text(
     assert marks is None or marks in caught.value.__notes__[0].splitlines()[0]
 
 
+def test_a_feature_set_whose_name_is_a_value_is_not_found_and_it_is_said_why(repo: fsvc.Repository) -> None:
+    with pytest.raises(NotFound) as caught:
+        repo.sql("from query_table('customers')")
+    assert caught.value.hint == "'customers' is found where the query names it as a table: FROM customers"
+
+
 @pytest.mark.parametrize(
     "query",
     [

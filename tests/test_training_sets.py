@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import hashlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from memory import memory_repository
 
 from fsvc import Lookup, Repository, Split
-from fsvc.errors import Corruption, FsvcError, InvalidUse, KeyViolation, NotFound, SkewError
+from fsvc.errors import Corruption, FsvcError, FsvcWarning, InvalidUse, KeyViolation, NotFound, SkewError
 from fsvc.features.training import prove
 
 _DAY = dt.timedelta(days=1)
@@ -205,6 +207,22 @@ def test_half_a_microsecond_into_the_future_is_the_future() -> None:
     spine = pa.table({"id": ["a", "a"], "at": pa.array([1, 2], pa.timestamp("us"))})
     got = made.training_set(spine, [Lookup("features", "id", time="since")], time="at").to_arrow()
     assert got["x"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize("limit", [dt.timedelta(days=365 * 290_000), dt.timedelta(days=365 * 1_000)])
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("ns", "Asia/Tokyo")])
+def test_an_age_limit_may_be_longer_than_times_reach(limit: dt.timedelta, kind: pa.DataType) -> None:
+    made = repository(features=pa.table({"id": ["a"], "since": pa.array([10], kind), "x": [1]}))
+    spine = pa.table({"id": ["a"] * 3, "at": pa.array([9, 10, 2**62], kind)})
+    lookup = Lookup("features", "id", time="since", max_age=limit)
+    commit = made.training_set(spine, [lookup], time="at").commit("training", message="made")
+    got = commit.snapshot("training").to_arrow()["x"].to_pylist()
+    microseconds = (2**62 - 10) // (1000 if kind.unit == "ns" else 1)
+    assert got == [
+        None,
+        1,
+        1 if microseconds / 1e6 <= limit.total_seconds() else None,
+    ]
 
 
 def test_an_instant_is_the_same_in_every_zone_and_across_the_change_of_clocks() -> None:
@@ -457,8 +475,14 @@ BALANCE = Lookup("balances", "id", time="since")
         ([Lookup("balances", "id", time="since", prefix="chur", columns=["balance"])], {"label": "x"}, NotFound, "'x'"),
         ([], {}, InvalidUse, "at least one lookup"),
         ([Lookup("nothing", "id", time="since")], {}, NotFound, "no feature set 'nothing'"),
-        ([Lookup("balances", "id", time="since", max_age=5)], {}, InvalidUse, "is a timedelta, not 5"),
+        ([Lookup("balances", "id", time="since", max_age=5)], {}, InvalidUse, "is a timedelta, of 0 or more, not 5"),
         ([Lookup("balances", "id", time="since", max_age=-_DAY)], {}, InvalidUse, "max_age"),
+        (
+            [Lookup("balances", "id", time="since", max_age=dt.timedelta.max)],
+            {},
+            InvalidUse,
+            "at most 292,000 years",
+        ),
         ([Lookup("balances", "id", max_age=_DAY)], {}, InvalidUse, "max_age and time_as need a time"),
         ([Lookup("balances", "id", time="since", ties="any")], {}, InvalidUse, "ties are"),
         ([Lookup("balances", "id", time="since", ties=["n"])], {}, NotFound, "no column 'n'"),
@@ -493,3 +517,19 @@ def test_names_with_quotes_and_the_names_of_the_query_itself_do_no_harm() -> Non
         [Lookup("spine", [odd], columns=["it's"]), Lookup("f1", "s")],
     ).to_arrow()
     assert got.to_pydict() == {odd: ["k"], "s": [1], "it's": [2], "f1": [7]}
+
+
+def test_columns_that_duckdb_sees_inexactly_are_told_of_and_no_keys() -> None:
+    wide = pa.array([decimal.Decimal("1.50")], pa.decimal256(50, 2))
+    made = repository(features=pa.table({"id": ["a"], "wide": wide, "took": pa.array([5], pa.duration("s"))}))
+    spine = pa.table({"id": ["a"], "wide": wide})
+    with pytest.warns(FsvcWarning, match="DuckDB") as told:
+        made.training_set(pa.table({"id": ["a"]}), [Lookup("features", "id")])
+    rounded, bare = (str(one.message) for one in told)
+    assert rounded.startswith("features@v1: DuckDB rounds column 'wide' to a double")
+    assert bare.startswith("features@v1: DuckDB sees column 'took'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.training_set(pa.table({"id": ["a"]}), [Lookup("features", "id", columns=[])])
+    with pytest.raises(InvalidUse, match="rows cannot be found by column 'wide'"):
+        made.training_set(spine, [Lookup("features", "wide")])

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fsvc.cli.addresses import find
 from fsvc.cli.context import Context, command
 from fsvc.cli.exits import EXIT_DIFFERENCE
 from fsvc.cli.mlflow_access import MODEL_SCHEMES, talking_to_mlflow, tracking_uri_option
 from fsvc.cli.output import Output, counted
 from fsvc.cli.parsing import NAMES
-from fsvc.errors import InvalidUse
+from fsvc.errors import InvalidUse, NotFound
 
 if TYPE_CHECKING:
     from fsvc.drift import ColumnDrift, DriftReport
@@ -96,8 +97,8 @@ def drift(
 ) -> int:
     """Tell how the distributions of columns moved between versions.
 
-    A and B are snapshots, NAME@REV, or revisions, for all feature sets that both have or the one of NAME; B may
-    be a file that is not committed. With --against, A is the URI of a model, and what it was trained on is compared
+    A and B are snapshots, NAME@REV or NAME, or revisions, for all feature sets that both have or the one of NAME; B
+    may be a file that is not committed. With --against, A is the URI of a model, and what it was trained on is compared
     with a revision, or with NAME@REV.
 
     Drift is a distance above its threshold and above what chance does at so many rows, a column that is gone or of
@@ -151,15 +152,13 @@ def _reports(
         raise InvalidUse("drift is between two sides", hint="fsvc drift NAME@REV NAME@REV, or REV REV NAME")
     if any("@" in word for word in words[:2]) and len(words) == 3:
         raise InvalidUse("the feature set is named twice", hint=f"leave {words[2]!r} out")
-    if "@" in sides[0]:
-        after: Any = sides[1]
-        if "@" not in sides[1]:
-            after = Path(sides[1])
-            if not after.exists():
-                after = f"{sides[0].partition('@')[0]}@{sides[1]}"
-        report = repository.drift(sides[0], after, **options, progress=progress)
-        return {report.before.feature_set: report}
-    before, newer = (repository.resolve(side) for side in sides)
+    from fsvc.snapshot import Snapshot
+
+    before = find(repository, sides[0])
+    if isinstance(before, Snapshot):
+        after = Path(sides[1]) if Path(sides[1]).exists() else _other(repository, before.name, sides[1])
+        return {before.name: repository.drift(before, after, **options, progress=progress)}
+    newer = repository.resolve(sides[1])
     shared = [name for name in sorted(before.versions) if name in newer.versions]
     if not shared:
         raise InvalidUse(f"{sides[0]} and {sides[1]} have no feature set in common")
@@ -167,6 +166,18 @@ def _reports(
         name: repository.drift(before.snapshot(name), newer.snapshot(name), **options, progress=progress)
         for name in shared
     }
+
+
+def _other(repository: Repository, name: str, word: str) -> Snapshot:
+    """The snapshot that is compared with one of ``name``: at a revision, or of another feature set."""
+    if "@" in word:
+        return repository.snapshot(word)
+    try:
+        return repository.snapshot(f"{name}@{word}")
+    except NotFound:
+        if word not in repository.resolve().versions:
+            raise
+        return repository.snapshot(word)
 
 
 # How it is shown -----------------------------------------------------------------------------------
@@ -269,8 +280,8 @@ def _cell(value: float | None) -> str:
 def _state(column: ColumnDrift) -> str:
     if column.drifted:
         return "drift"
-    if column.method == "identical":
-        return "identical"
+    if column.method in ("identical", "none"):
+        return "identical" if column.method == "identical" else "not compared"
     return "moved, not judged" if column.findings else "stable"
 
 

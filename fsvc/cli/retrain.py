@@ -88,10 +88,10 @@ def retrain(
         if not context.output.json:
             print_report(context.output, report)
         if wanted:
-            attempt = Retraining(uri, after)
+            attempt = Retraining(uri, after, alias=alias)
             old = attempt.old.resolved  # an alias may move
             run_command(words, {**server_environment(), **_environment(after, old)})
-            new = attempt.finish(because=when, alias=alias)
+            new = attempt.finish(because=when)
     document = {
         "model": uri,
         "old": old if new else None,

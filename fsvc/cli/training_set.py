@@ -92,7 +92,11 @@ def training_set(
     if target is not None and os.path.lexists(target) and not os.path.isdir(target) and not force:
         raise Conflict(f"{target} is there already", hint="--force overwrites it")
     repository = context.repository()
-    wanted = _read(repository, spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FsvcWarning)  # told here
+        wanted = _read(repository, spec)
+    for sentence in wanted.inexact:
+        context.output.warn(sentence)
     if only_sql:
         context.output.show({"sql": wanted.sql}, lambda out: _print_sql(out, wanted.sql))
     elif describe:
@@ -205,9 +209,13 @@ def _age(text: str) -> timedelta:
     if found is None:
         raise InvalidUse(f"{text!r} is no age", hint='write "30 days", "12 hours", "90 min" or "5 s"')
     number, unit = int(found[1]), found[2]
-    if unit in ("ms", "us"):
-        return timedelta(**{{"ms": "milliseconds", "us": "microseconds"}[unit]: number})
-    return timedelta(**{_UNITS[unit[0]]: number})
+    named = {"ms": "milliseconds", "us": "microseconds"}.get(unit) or _UNITS[unit[0]]
+    try:
+        return timedelta(**{named: number})
+    except OverflowError:
+        raise InvalidUse(
+            f"{text!r} is longer than any age", hint="leave max_age out where a row may be of any age"
+        ) from None
 
 
 def _split(table: Any, path: str) -> Split:

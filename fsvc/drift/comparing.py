@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
@@ -119,6 +120,7 @@ class _Comparison:
         self.progress = progress
         rows = max(before.num_rows, after.num_rows)
         self.exact = rows <= EXACT_ROWS if options.exact is None else options.exact
+        self._over = Event()
 
     def report(self) -> DriftReport:
         pairs, schema, excluded = self._pairs()
@@ -222,6 +224,7 @@ class _Comparison:
                 measured[column.name] = column
                 self.progress("columns", len(measured), total)
         finally:
+            self._over.set()
             pool.shutdown(cancel_futures=True)
             if session is not None:
                 session.close()
@@ -248,9 +251,13 @@ class _Comparison:
         sample, source = None, ""
         parts: Sequence[Iterable[pa.Array]]
         if self.exact:
-            parts = [[_whole(reader, at)] for reader, at in zip(self.readers, positions, strict=True)]
+            parts = [
+                [_whole(reader, at, self._over)] for reader, at in zip(self.readers, positions, strict=True)
+            ]
         else:
-            parts = [_parts(reader, at) for reader, at in zip(self.readers, positions, strict=True)]
+            parts = [
+                _parts(reader, at, self._over) for reader, at in zip(self.readers, positions, strict=True)
+            ]
             sample, source = _sample(self.readers[0], pair.before)
         shown = numbers.time_text if pair.kind == "time" else numbers.number_text
         found = numbers.measure(*parts, bins=self.options.bins, sample=sample, source=source, shown=shown)
@@ -388,12 +395,16 @@ def _arrays(reader: SnapshotReader, column: int) -> Iterator[pa.Array]:
         yield batch.column(0)
 
 
-def _parts(reader: SnapshotReader, column: int) -> Iterator[pa.Array]:
-    return map(numbers.as_numbers, _arrays(reader, column))
+def _parts(reader: SnapshotReader, column: int, over: Event) -> Iterator[pa.Array]:
+    """A column as doubles, group by group. Raises CancelledError once ``over`` is set: nobody waits for the rest."""
+    for array in _arrays(reader, column):
+        if over.is_set():
+            raise CancelledError
+        yield numbers.as_numbers(array)
 
 
-def _whole(reader: SnapshotReader, column: int) -> pa.Array:
-    parts = list(_parts(reader, column))
+def _whole(reader: SnapshotReader, column: int, over: Event) -> pa.Array:
+    parts = list(_parts(reader, column, over))
     return pa.concat_arrays(parts) if parts else pa.array([], pa.float64())
 
 

@@ -290,7 +290,7 @@ def number_text(value: float) -> str:
 
 def time_text(value: float) -> str:
     """A time that is given in microseconds since 1970 UTC."""
-    return str(np.datetime64(int(value), "us")).removesuffix(".000000").removesuffix("T00:00:00")
+    return str(np.datetime64(int(value), "us")).rstrip("0").removesuffix(".").removesuffix("T00:00:00")
 
 
 def sorted_sample(arrays: Iterable[pa.Array]) -> Values:

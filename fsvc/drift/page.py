@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from html import escape
 from typing import Any
+from unicodedata import east_asian_width
 
 __all__ = ["page"]
 
@@ -19,16 +20,18 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --paper: #14181f; --faint: #98a2b3; --line: #333c48;
   --before: #66788c; --after: #63a4e8; --bad: #ff8a7a; --good: #6fcf8e; --tint: #1c222b; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 68rem;
-  margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+  margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
+bdi, code { overflow-wrap: anywhere; } /* somebody's text gives way, our own words stay whole */
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 h3 { font-size: 1rem; margin: 0; display: inline; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--faint); font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap; }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; padding: .5rem .9rem; }
-summary { cursor: pointer; } code { overflow-wrap: anywhere; }
+summary { cursor: pointer; }
 .drift { color: var(--bad); font-weight: 600; } .stable { color: var(--good); } .faint { color: var(--faint); }
 .parts { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 1.2rem; margin-top: .6rem; }
+.parts td.n { white-space: normal; }
 @media (max-width: 48rem) { .parts { grid-template-columns: minmax(0, 1fr); } }
 .key::before { content: ""; display: inline-block; width: .8em; height: .8em;
   margin-right: .35em; background: currentColor; }
@@ -46,7 +49,10 @@ _METRICS = (
     ("nulls", "change of nulls"),
     ("unseen", "rows of unseen categories"),
 )
+_WIDE = frozenset("mwMW@%&") | frozenset("ABCDEFGHKLNOPQRSUVXYZ")
 _MOST_BARS = 24
+_LABEL = 29
+"""How wide the label of a bar may be, in digits."""
 
 
 def page(reports: Mapping[str, Mapping[str, Any]]) -> str:
@@ -88,9 +94,19 @@ def _number(value: Any) -> str:
 def _time(value: float | None) -> str:
     """Microseconds since 1970, as a time; as the number they are beyond the years that Python knows."""
     try:
-        return "" if value is None else str(datetime(1970, 1, 1) + timedelta(microseconds=value))  # noqa: DTZ001
-    except OverflowError:
+        time = "" if value is None else str(datetime(1970, 1, 1) + timedelta(microseconds=value))  # noqa: DTZ001
+        return time.removesuffix(" 00:00:00")
+    except (OverflowError, TypeError):
         return _number(value)
+
+
+def _span(value: Any) -> str:
+    """Microseconds, in the greatest unit of which there is one."""
+    if not isinstance(value, int | float):
+        return _number(value)
+    units = (("d", 86_400e6), ("h", 3_600e6), ("min", 60e6), ("s", 1e6), ("ms", 1e3))
+    unit, length = next(((unit, length) for unit, length in units if value >= length), ("µs", 1.0))
+    return f"{value / length:.4g} {unit}" if value else "0"
 
 
 def _feature_set(name: str, report: Mapping[str, Any]) -> Iterator[str]:
@@ -127,6 +143,8 @@ def _verdict(report: Mapping[str, Any]) -> str:
         return '<span class="stable">No drift was found.</span>'
     drifted = report["drifted_columns"]
     what = f"{len(drifted)} of {len(report['columns'])} columns drifted" if drifted else "The schema drifted"
+    if drifted and report["schema"]["drifted"]:
+        what += ", and the schema did"
     return f'<span class="drift">{what}.</span>'
 
 
@@ -171,6 +189,8 @@ def _measured_as(column: Mapping[str, Any]) -> str:
 def _state(column: Mapping[str, Any]) -> str:
     if column["drifted"]:
         return '<span class="drift">drift</span>'
+    if column["method"] == "none":
+        return '<span class="faint">not compared</span>'
     if column["findings"]:
         return '<span class="faint">moved, not judged</span>'
     return '<span class="stable">stable</span>'
@@ -212,21 +232,40 @@ def _profiles(column: Mapping[str, Any]) -> Iterator[str]:
     ):
         values = [column[side][key] for side in ("before", "after")]
         if any(value is not None for value in values) and (key not in ("nan", "infinite") or any(values)):
-            time = column["kind"] == "time" and key in ("minimum", "maximum", "mean")
-            cells = "".join(f'<td class="n">{(_time if time else _number)(value)}</td>' for value in values)
+            shown = _number
+            if column["kind"] == "time":
+                shown = {"minimum": _time, "maximum": _time, "mean": _time, "deviation": _span}.get(
+                    key, _number
+                )
+            cells = "".join(f'<td class="n">{shown(value)}</td>' for value in values)
             yield f"<tr><td>{word}</td>{cells}</tr>"
     yield "</table><table>"
     for key, word in _METRICS:
         if key in column["metrics"]:
             error = column["metrics"].get(f"{key}_error")
-            within = f' <span class="faint">± {_number(error)}</span>' if error else ""
-            yield f'<tr><td>{word}</td><td class="n">{_number(column["metrics"][key])}{within}</td></tr>'
+            shown = _span if column["kind"] == "time" and key == "wasserstein" else _number
+            within = f' <span class="faint">± {shown(error)}</span>' if error else ""
+            yield f'<tr><td>{word}</td><td class="n">{shown(column["metrics"][key])}{within}</td></tr>'
     yield "</table>"
     for key, word in (("new", "New"), ("gone", "Gone")):
         if column[key]:
             named = ", ".join(f"{_text(value)} ({rows:,})" for value, rows in column[key])
             more = column[f"{key}_categories"] - len(column[key])
             yield f"<p>{word} categories: {named}{f', and {more:,} more' if more else ''}</p>"
+
+
+def _width(text: str) -> int:
+    """About how wide a text is, in digits: letters of the east take two, capitals and the widest small ones nearly."""
+    return sum(2 if east_asian_width(one) in "WF" or one in _WIDE else 1 for one in text)
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text, as much as there is room for."""
+    head = text[: _LABEL + 1]
+    if _width(head) <= _LABEL:
+        return text
+    end = next(end for end in range(len(head), -1, -1) if _width(head[:end]) < _LABEL)
+    return text[:end] + "…"
 
 
 def _bars(bins: Mapping[str, Any]) -> str:
@@ -241,17 +280,23 @@ def _bars(bins: Mapping[str, Any]) -> str:
     for i, (label, b, a) in enumerate(shares):
         top = i * 30
         label = str(label).translate(_CONTROLS)
-        shown = label if len(label) <= 24 else label[:23] + "…"
-        # Isolated, as <bdi> does in HTML.
-        clean = escape(shown)
-        parts.append(
-            f'<text x="150" y="{top + 17}" text-anchor="end" style="unicode-bidi: isolate">{clean}</text>'
-        )
+        lines = [label]
+        if bins["edges"] and _width(label) > _LABEL:  # both edges are of interest
+            first, to, edge = label.partition(" to ") if " to " in label else label.partition(" ")
+            lines = [first, (to + edge).strip()]
+        for line, y in zip(lines, (17,) if len(lines) == 1 else (11, 23), strict=True):
+            shown = _cut(line)
+            whole = "" if shown == line else f"<title>{escape(line)}</title>"
+            # Isolated, as <bdi> does in HTML.
+            parts.append(
+                f'<text x="195" y="{top + y}" text-anchor="end" style="unicode-bidi: isolate">'
+                f"{escape(shown)}{whole}</text>"
+            )
         for share, kind, offset in ((b, "b", 3), (a, "a", 14)):
             width = 300 * share / widest
-            parts.append(f'<rect class="{kind}" x="156" y="{top + offset}" width="{width:.1f}" height="9"/>')
-            parts.append(f'<text x="{160 + width:.1f}" y="{top + offset + 8}">{share:.1%}</text>')
+            parts.append(f'<rect class="{kind}" x="201" y="{top + offset}" width="{width:.1f}" height="9"/>')
+            parts.append(f'<text x="{205 + width:.1f}" y="{top + offset + 8}">{share:.1%}</text>')
     height = max(len(shares) * 30, 1)
     note = f'<p class="faint">{left_out} more bins are in the JSON report.</p>' if left_out > 0 else ""
     picture = "".join(parts)
-    return f'<svg viewBox="0 0 510 {height}" role="img" aria-label="shares by bin">{picture}</svg>{note}'
+    return f'<svg viewBox="0 0 550 {height}" role="img" aria-label="shares by bin">{picture}</svg>{note}'

@@ -101,7 +101,8 @@ class ColumnDrift:
         name: the column.
         kind: how it was measured: ``number``, ``category``, ``time``, ``text`` (by its length) or
             ``other`` (nulls only).
-        method: ``exact``, ``binned``, ``identical`` (known by its digests, not read), or ``counted`` (categories).
+        method: ``exact``, ``binned``, ``identical`` (known by its digests, not read), ``counted`` (categories),
+            ``nulls`` (nothing else is measured), or ``none`` (one side has no rows).
         judged: whether it counts; times do only where they were asked for by name.
         before, after: what each side is.
         metrics: ``psi``, ``js``, ``ks``, ``ks_error``, ``wasserstein`` and ``wasserstein_error`` (in the

@@ -94,7 +94,7 @@ class SnapshotReader:
                     hint=f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(schema.names[:20])}",
                 )
             if number in numbers:
-                raise InvalidUse(f"column {column!r} is asked for twice")
+                raise InvalidUse(f"column {schema.field(number).name!r} is asked for twice")
             numbers.append(number)
         return numbers
 

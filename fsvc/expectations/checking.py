@@ -160,7 +160,7 @@ def _examples(snapshot: Snapshot, columns: Sequence[str], rows: Sequence[int]) -
     )
 
 
-def _values(array: pa.Array) -> list[Any]:
+def _values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
     """A few values as JSON has them; all but bools, finite numbers and texts as texts."""
     values = []
     for scalar in array:
@@ -253,7 +253,11 @@ def _unique(one: Expectation, snapshot: Snapshot) -> Result:
         found = find_duplicates(session, session.table(content, snapshot.id), one.columns, named=_EXAMPLES)
     finally:
         session.close()
-    examples = tuple(Example(None, {}, {**values, "rows": count}) for values, count in found.examples)
+    columns = [_values(column) for column in found.examples]
+    examples = tuple(
+        Example(None, {}, dict(zip(one.columns, values, strict=True)), rows)
+        for *values, rows in zip(*columns, found.counts, strict=True)
+    )
     said = (
         f"{found.rows:,} rows share {found.values:,} value{'' if found.values == 1 else 's'} with each other"
     )

@@ -15,12 +15,16 @@ Outcome = Literal["met", "failed", "not judged"]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row that an expectation fails for: its number from 0 (None where values stand for rows), its key, and the
-    values of the columns in question. Values are JSON's: what JSON does not have is a text."""
+    """A row that an expectation fails for: its number from 0, its key, and the values of the columns in question.
+
+    Or values that ``rows`` rows have; then there is neither number nor key. Values are JSON's: what JSON does not have
+    is a text.
+    """
 
     row: int | None
     key: Mapping[str, Any]
     values: Mapping[str, Any]
+    rows: int = 1
 
     def __str__(self) -> str:
         told = [f"{name}={_shown(value)}" for name, value in (self.key or self.values).items()]
@@ -28,6 +32,8 @@ class Example:
             told += [f"{name} {_shown(value)}" for name, value in self.values.items() if name not in self.key]
         elif self.row is not None:
             told.append(f"row {self.row:,}")
+        if self.rows > 1:
+            told.append(f"{self.rows:,} rows")
         return ", ".join(told)
 
 
@@ -119,7 +125,7 @@ class Report:
                     "said": result.said,
                     "rows": result.rows,
                     "examples": [
-                        {"row": one.row, "key": dict(one.key), "values": dict(one.values)}
+                        {"row": one.row, "key": dict(one.key), "values": dict(one.values), "rows": one.rows}
                         for one in result.examples
                     ],
                 }

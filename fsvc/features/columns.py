@@ -50,6 +50,7 @@ def kind_of_key(kind: pa.DataType, column: str, what: str) -> str:
         or types.is_nested(values)
         or types.is_null(values)
         or types.is_duration(values)
+        or (types.is_decimal(values) and values.precision > 38)  # a double for DuckDB
     ):
         raise InvalidUse(f"rows cannot be found by column {column!r} of {what}, which is {kind}")
     return str(values)

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 import pyarrow as pa
 
 from fsvc.errors import Corruption, InvalidUse, KeyViolation
-from fsvc.features.columns import field_of, kind_of_key, kind_of_time
+from fsvc.features.columns import field_of, kind_of_key, kind_of_time, plain
 from fsvc.query.sql import ROW
 from fsvc.query.texttypes import quote_name as q
 from fsvc.query.texttypes import quote_text
@@ -24,6 +24,9 @@ Ties: TypeAlias = Literal["refuse", "first", "last"] | Sequence[str]
 
 SPINE: Final = "spine"
 """The name that the query has for the spine."""
+
+_LONGEST: Final = 2**63 - 1
+"""The greatest age limit in the time's own numbers: the greatest integer that a recipe can record."""
 
 _TIED: Final = " has several rows with the same "
 """What DuckDB's error says where rows are tied."""
@@ -226,7 +229,14 @@ def _age(lookup: Lookup, kind: str) -> int | None:
         or found < 0
     ):
         fit = {"integer": "a number", "date": "a timedelta of whole days"}.get(kind, "a timedelta")
-        raise InvalidUse(f"the max_age of a lookup by a {kind} is {fit}, not {limit!r}")
+        by = "an integer" if kind == "integer" else f"a {kind}"
+        raise InvalidUse(f"the max_age of a lookup by {by} is {fit}, of 0 or more, not {limit!r}")
+    if found > _LONGEST:
+        most = "2^63 - 1" if kind == "integer" else "292,000 years"
+        raise InvalidUse(
+            f"the max_age of a lookup is at most {most}, not {limit}",
+            hint="leave it out where a row may be of any age",
+        )
     return found
 
 
@@ -284,22 +294,22 @@ def ties_named() -> Iterator[None]:
         ) from None
 
 
-def values(one: Joined, alias: str, time: str | None) -> Iterator[str]:
+def values(one: Joined, alias: str, spine: pa.Schema, time: str | None) -> Iterator[str]:
     """The columns of a lookup, in the order of ``given``; with an age limit, null where the row is too old."""
-    young = _young(one, alias, time)
+    young = _young(one, alias, spine, time)
     for into, column in one.given.items():
         value = f"{alias}.{q(column)}"
         yield f"{value if young is None else f'CASE WHEN {young} THEN {value} END'} AS {q(into)}"
 
 
-def found(one: Joined, alias: str, time: str | None) -> str:
+def found(one: Joined, alias: str, spine: pa.Schema, time: str | None) -> str:
     """Whether a lookup found a row."""
     there = f"{alias}.{q(one.key[0])} IS NOT NULL"
-    young = _young(one, alias, time)
+    young = _young(one, alias, spine, time)
     return there if young is None else f"{there} AND {young}"
 
 
-def _young(one: Joined, alias: str, time: str | None) -> str | None:
+def _young(one: Joined, alias: str, spine: pa.Schema, time: str | None) -> str | None:
     """Whether the row that was found is young enough; None where there is no limit."""
     if one.max_age is None or one.time is None or time is None:
         return None
@@ -309,7 +319,16 @@ def _young(one: Joined, alias: str, time: str | None) -> str | None:
         return f"{now}::HUGEINT - {then}::HUGEINT <= {one.max_age}"
     if kind == "date":
         return f"{now} - {then} <= {one.max_age}"
-    return f"{now} - to_microseconds({one.max_age}) <= {then}"
+    # Not now - limit <= then: that leaves the range of timestamps where the limit is long.
+    now, then = _nanoseconds(now, spine.field(time)), _nanoseconds(then, one.snapshot.schema.field(one.time))
+    return f"{now} - {then} <= {one.max_age * 1000}"
+
+
+def _nanoseconds(time: str, field: pa.Field) -> str:
+    """A timestamp as nanoseconds since 1970, in an integer that holds those of every unit."""
+    if plain(field.type).unit == "ns":
+        return f"epoch_ns({time})::HUGEINT"
+    return f"epoch_us({time})::HUGEINT * 1000"
 
 
 def _clause(one: Joined, alias: str, time: str | None) -> list[str]:

@@ -78,9 +78,9 @@ class Features:
         aliased = {f"f{number}": one for number, one in enumerate(self.lookups, 1)}
         chosen = [f"s.{ROW}"]
         for alias, one in aliased.items():
-            chosen.append(f"{lookups.found(one, alias, self.time)} AS there_{alias}")
+            chosen.append(f"{lookups.found(one, alias, spine.schema, self.time)} AS there_{alias}")
         for alias, one in aliased.items():
-            chosen += lookups.values(one, alias, self.time)
+            chosen += lookups.values(one, alias, spine.schema, self.time)
         small = spine.num_rows is not None and spine.num_rows * len(chosen) <= _MOST_VALUES
         sql = lookups.query(self.needed, chosen, aliased, self.time, ordered=not small)
         answer = ask(

@@ -22,6 +22,7 @@ from fsvc.features.lookups import SPINE, Joined, Lookup, ties_named
 from fsvc.features.recipes import Published, Recipe, Recorded, commit_query, programs, run_query
 from fsvc.features.splits import Split
 from fsvc.format.recipe import RecipeRecord
+from fsvc.query.exactness import seen_inexactly
 from fsvc.query.sql import ROW
 from fsvc.query.texttypes import quote_name as q
 from fsvc.repository import Repository
@@ -42,6 +43,7 @@ class TrainingSet:
         inputs: the tables that the query reads, by the names that it has for them.
         document: what it is, as JSON values: time, label, lookups and split.
         key: the key that it has when it is committed, unless told: the spine's.
+        inexact: sentences on columns that DuckDB, through which all go, sees inexactly.
     """
 
     repository: Repository
@@ -49,6 +51,7 @@ class TrainingSet:
     inputs: Mapping[str, Any]
     document: Mapping[str, Any]
     key: tuple[str, ...] = field(default=())
+    inexact: tuple[str, ...] = field(default=())
 
     def __repr__(self) -> str:
         return f"<TrainingSet of {', '.join(self.inputs)}>"
@@ -228,7 +231,11 @@ def plan(
         "split": None if split is None else splits.document_of(split),
     }
     inputs = {SPINE: spine, **{one.name: one.snapshot for one in joined}}
-    return TrainingSet(repository, _sql(schema, time, joined, split), inputs, document, key)
+    inexact = seen_inexactly(schema)
+    for one in joined:
+        used = pa.schema([one.snapshot.schema.field(column) for column in dict.fromkeys(one.given.values())])
+        inexact += [f"{one.label}: {sentence}" for sentence in seen_inexactly(used)]
+    return TrainingSet(repository, _sql(schema, time, joined, split), inputs, document, key, tuple(inexact))
 
 
 def _take(taken: dict[str, str], column: str, owner: str) -> None:
@@ -248,7 +255,7 @@ def _sql(spine: pa.Schema, time: str | None, joined: Sequence[Joined], split: Sp
     aliased = {f"f{number}": one for number, one in enumerate(joined, 1)}
     chosen = [f"s.{q(name)}" for name in spine.names]
     for alias, one in aliased.items():
-        chosen += lookups.values(one, alias, time)
+        chosen += lookups.values(one, alias, spine, time)
     if split is not None:
         chosen.append(f"{splits.part(split)} AS {q(split.into)}")
     return lookups.query(spine.names, chosen, aliased, time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 import mlflow
 
 from fsvc.engine.clock import timestamp
-from fsvc.errors import FsvcError, NotFound
+from fsvc.errors import FsvcError, InvalidUse, NotFound
 from fsvc.format.reference import TRAIN
 from fsvc.mlflow.drift import tag_model
 from fsvc.mlflow.models import TrainedModel, models_for
@@ -49,22 +50,33 @@ class Retraining:
 
     The new models are those that stand on ``snapshot`` as their training data and did not before. Two commands
     that train on the same version at the same time cannot be told apart by this.
+
+    ``alias`` is to be moved to the newest new version of the old model's registered name. Raises InvalidUse where it
+    cannot be, before anything is trained: MLflow allows no such alias, or the model has no registered name.
     """
 
-    def __init__(self, uri: str | os.PathLike[str], snapshot: Snapshot) -> None:
+    def __init__(self, uri: str | os.PathLike[str], snapshot: Snapshot, *, alias: str | None = None) -> None:
         self.old: ModelFile = model_file(uri)
         self.snapshot = snapshot
+        self._alias = alias
+        if alias is not None:
+            _check_alias(alias)
+            if self.old.name is None:
+                raise InvalidUse(
+                    f"the model {self.old.uri} is not named by a registered model, so {alias!r} has nowhere to move",
+                    hint="name it as models:/NAME/VERSION or models:/NAME@ALIAS",
+                )
         self._known = {model.model_id for model in self._models()}
 
     def _models(self) -> list[TrainedModel]:
         found = models_for(self.snapshot, repository=Repository(self.snapshot.store))
         return [model for model in found if model.role == TRAIN and model.status != "FAILED"]
 
-    def finish(self, *, because: str, alias: str | None = None) -> list[Retrained]:
-        """Link what was logged since to the old model by tags, both ways; newest last.
+    def finish(self, *, because: str) -> list[Retrained]:
+        """Link what was logged since to the old model by tags, both ways, and move the alias; newest last.
 
-        ``alias`` is moved to the newest new version of the old model's registered name. Raises NotFound where
-        no new model stands on the snapshot, or none is registered under that name.
+        Raises NotFound where no new model stands on the snapshot, or, with an alias, none is registered under the
+        old model's name.
         """
         fresh = [model for model in reversed(self._models()) if model.model_id not in self._known]
         if not fresh:
@@ -72,8 +84,8 @@ class Retraining:
                 f"the command logged no model that was trained on {self.snapshot.name}@v{self.snapshot.version}",
                 hint="train on the snapshot that FSVC_TRAIN_DATA names, and log with fsvc.mlflow.log_model",
             )
-        if alias is not None:
-            self._move_alias(fresh, alias)
+        if self._alias is not None:
+            self._move_alias(fresh, self._alias)
             kept = {model.model_id for model in fresh}
             fresh = [model for model in reversed(self._models()) if model.model_id in kept]
         done = [
@@ -93,10 +105,7 @@ class Retraining:
         return done
 
     def _move_alias(self, fresh: list[TrainedModel], alias: str) -> None:
-        if self.old.name is None:
-            raise NotFound(
-                f"the model {self.old.uri} is not named by a registered model, so {alias!r} has nowhere to move"
-            )
+        assert self.old.name is not None
         numbers = [
             int(version.version)
             for model in fresh
@@ -110,6 +119,15 @@ class Retraining:
             )
         with asking(f"the registered model {self.old.name}"):
             client().set_registered_model_alias(self.old.name, alias, str(max(numbers)))
+
+
+def _check_alias(alias: str) -> None:
+    """Refuse what MLflow does not allow, by its own rule: it would say so only when the alias is moved."""
+    if not re.fullmatch(r"[\w\-]{1,255}", alias) or re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
+        raise InvalidUse(
+            f"{alias!r} cannot be an alias",
+            hint="MLflow takes letters, digits, - and _, and keeps 'latest' and v1, v2, ... for itself",
+        )
 
 
 def server_environment() -> Mapping[str, str]:

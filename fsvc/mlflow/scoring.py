@@ -427,7 +427,7 @@ class Scores:
             return column
         if column.null_count and (pa.types.is_integer(wanted) or pa.types.is_boolean(wanted)):
             raise SkewError(
-                f"column {name!r} has {column.null_count:,} nulls in one batch, and the model takes {wanted}",
+                f"column {name!r} has nulls, {column.null_count:,} in one batch, and the model takes {wanted}",
                 hint="train with a signature of doubles, which know missing values",
             )
         try:

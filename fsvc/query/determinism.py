@@ -48,6 +48,9 @@ _PLACES = frozenset(
         "user",
     ]
 )
+_CATALOGUES = ("duckdb_", "pragma_", "sqlite_")
+"""How the names of tables and functions begin that tell of DuckDB itself: its settings, memory, catalogue."""
+_SCHEMAS = frozenset(["information_schema", "pg_catalog"])
 _BY_ORDER = frozenset(
     [
         "first",
@@ -174,7 +177,7 @@ def _of(node: Mapping[str, Any], dice: Collection[str], threads: int) -> Iterato
             yield f"{name}() gives another value each time"
         elif name in _CLOCKS or (name == "age" and len(node.get("arguments", ())) == 1):
             yield f"{name}() depends on when the query runs"
-        elif name in _PLACES:
+        elif name in _PLACES or name.startswith(_CATALOGUES):
             yield f"{name}() depends on where the query runs"
         elif name in _BY_ORDER and not ordered:
             yield f"{name}() depends on the order of the rows that it is given, and none is stated"
@@ -189,6 +192,10 @@ def _of(node: Mapping[str, Any], dice: Collection[str], threads: int) -> Iterato
         names = node.get("column_names") or [""]
         if len(names) == 1 and str(names[0]).lower() in _CLOCKS:
             yield f"{str(names[0]).lower()} depends on when the query runs"
+    table = str(node.get("table_name", "")).lower() if node.get("type") == "BASE_TABLE" else ""
+    schema = str(node.get("schema_name", "")).lower()
+    if schema in _SCHEMAS or table.startswith(_CATALOGUES):
+        yield f"{schema + '.' if schema else ''}{table} depends on where the query runs"
     sample = node.get("sample")
     if isinstance(sample, dict) and sample.get("seed", -1) == -1:
         yield "a sample is drawn anew each time"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fsvc.query.connection import Session
 from fsvc.query.interrupts import interruptible
 from fsvc.query.texttypes import quote_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Duplicates", "find_duplicates"]
 
@@ -18,12 +21,13 @@ class Duplicates:
     """Values that more than one row has.
 
     ``rows`` is how many rows have such values, ``values`` how many different ones there are. ``examples`` are the
-    most frequent ones: the values by column, and how many rows have them.
+    most frequent ones: a column of values for each that was asked for, and ``counts`` how many rows have them.
     """
 
     rows: int
     values: int
-    examples: tuple[tuple[dict[str, Any], int], ...]
+    examples: tuple[pa.ChunkedArray, ...]
+    counts: tuple[int, ...]
 
 
 def find_duplicates(session: Session, table: str, columns: Sequence[str], *, named: int) -> Duplicates:
@@ -44,15 +48,15 @@ def find_duplicates(session: Session, table: str, columns: Sequence[str], *, nam
             ((rows, different),) = connection.execute(
                 "SELECT coalesce(sum(n), 0), count(*) FROM repeated"
             ).fetchall()
-            texts = ", ".join(f"CAST({value} AS VARCHAR)" for value in values)
-            examples = connection.execute(
-                f"SELECT {texts}, n FROM repeated ORDER BY n DESC, {', '.join(values)} LIMIT {named}"
-            ).fetchall()
+            examples = connection.sql(
+                f"SELECT {', '.join(values)}, n FROM repeated ORDER BY n DESC, {', '.join(values)} LIMIT {named}"
+            ).to_arrow_table()
             connection.execute("DROP TABLE repeated")
     finally:
         connection.close()
     return Duplicates(
         int(rows),
         int(different),
-        tuple((dict(zip(columns, found, strict=False)), int(found[-1])) for found in examples),
+        tuple(examples.columns[:-1]),
+        tuple(examples.columns[-1].to_pylist()),
     )

@@ -225,6 +225,10 @@ class Answer:
         column = details["name"] if details.get("error_subtype") == "COLUMN_NOT_FOUND" else None
         if table is not None:
             near = _nearest(table[1], self._known) or f"there are: {', '.join(self._known[:10])}"
+            if (
+                table[1] in self._known
+            ):  # looked for under a name that is a value, as in query_table('orders')
+                near = f"{table[1]!r} is found where the query names it as a table: FROM {table[1]}"
             worded = NotFound(f"there is no table or feature set {table[1]!r}", hint=near)
         elif column is not None or member is not None:
             column = column or (member[1] if member else "")

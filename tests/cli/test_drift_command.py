@@ -104,3 +104,18 @@ def test_files(run: Run, tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_said(run: Run, words: tuple[str, ...], code: int, message: str) -> None:
     ended, _, err = run(*words)
     assert (ended, message in err) == (code, True), err
+
+
+def test_a_feature_set_may_be_named_without_a_revision(run: Run) -> None:
+    code, out, _ = run("t@v1", "other")
+    assert code == 0 and out.startswith("t  v1 -> other v1")
+    assert run("t", "other")[1].startswith("t  v3 -> other v1")
+    assert run("t", "v2")[1].startswith("t  v3 -> v2")
+    code, _, err = run("t", "othr")
+    assert code == 4 and "'othr'" in err
+
+
+def test_what_was_not_compared_is_not_called_stable(run: Run, tmp_path: Path) -> None:
+    pq.write_table(table(0.0).slice(0, 0), tmp_path / "empty.parquet")
+    code, out, _ = run("t@v1", "empty.parquet")
+    assert code == 0 and "not compared" in out and "stable" not in out

@@ -170,6 +170,7 @@ def test_a_training_set_is_printed_written_described_and_committed(fsvc: Fsvc, c
         ('time = "at"', 'when = "at"', "unknown 'when'"),
         ('on = "customer"', "", "has no 'on'"),
         ('"30 days"', '"a month"', "'a month' is no age"),
+        ('"30 days"', '"99999999999999 days"', "'99999999999999 days' is longer than any age"),
         ('by = "time"', 'by = "luck"', "neither hash nor time"),
         ('[["train", 2026-01-05], ["test"]]', '"train"', "no list"),
         ("[[lookup]]", "[lookup]", "not a table"),

@@ -204,6 +204,25 @@ def test_drift_trains_a_new_model_and_links_the_two(
     assert code == 0 and "stays" in out
 
 
+@pytest.mark.parametrize("alias", ["", "v2", "Latest", "a b"])
+def test_an_alias_that_cannot_be_moved_is_refused_before_anything_is_trained(
+    run: Run, model: str, name: str, trainer: list[str], alias: str
+) -> None:
+    code, _, err = run("retrain", model, "--against", "v3", "--alias", alias, "--", *trainer)
+    assert code == 2 and f"{alias!r} cannot be an alias" in err
+    assert len(mlflow.MlflowClient().search_model_versions(f"name = '{name}'")) == 1
+
+
+def test_an_alias_of_a_model_without_a_registered_name_is_refused_before_anything_is_trained(
+    run: Run, model: str, name: str, trainer: list[str]
+) -> None:
+    logged = mlflow.search_logged_models(output_format="list")[0].model_id
+    words = ("--against", "v3", "--alias", "champion", "--", *trainer)
+    code, _, err = run("retrain", f"models:/{logged}", *words)
+    assert code == 2 and "nowhere to move" in err
+    assert len(mlflow.MlflowClient().search_model_versions(f"name = '{name}'")) == 1
+
+
 def test_when_the_data_are_others(run: Run, model: str, name: str, trainer: list[str]) -> None:
     words = ("--when", "change", "--no-log", "--", *trainer)
     code, out, _ = run("retrain", model, "--against", "v1", *words)

@@ -213,7 +213,7 @@ def test_inputs_are_cast_to_the_signature(sqlite: str, shop: fsvc.Repository) ->
     with pytest.raises(SkewError, match="'amount'"):
         fsvc.mlflow.score_batch(asking_for(amount="long"), pa.table({"customer": [5]})).to_arrow()
     unknown = pa.table({"customer": [4, 10**6]})
-    with pytest.raises(SkewError, match="'visits' has 1 nulls"):
+    with pytest.raises(SkewError, match="'visits' has nulls, 1 in one batch"):
         fsvc.mlflow.score_batch(asking_for(visits="long"), unknown, missing="predict").to_arrow()
 
 
