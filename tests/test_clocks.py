@@ -92,8 +92,8 @@ class Jumping(Collecting):
 @pytest.mark.usefixtures("clock")
 def test_any_order_of_things_with_a_clock_that_jumps(monkeypatch: pytest.MonkeyPatch, count: Count) -> None:
     monkeypatch.setattr(compaction, "_FILES", 3)
-    run_state_machine_as_test(Jumping, settings=settings(max_examples=30, stateful_step_count=25))
-    count("sequences of 25 operations under a clock that jumps compared with a model", 30)
+    run_state_machine_as_test(Jumping, settings=settings(max_examples=15, stateful_step_count=25))
+    count("sequences of 25 operations under a clock that jumps compared with a model", 15)
 
 
 @pytest.mark.soak

@@ -100,7 +100,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and see to it that its output is out before anything is called done."""
         try:
-            result = super().invoke(ctx)
+            with _warnings_as_messages(ctx):
+                result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
             raise _PipeClosed from None
@@ -132,8 +133,7 @@ class LazyGroup(click.Group):
         self, args: list[str], prog_name: str | None, complete_var: str | None, *, json: bool, **extra: Any
     ) -> int:
         try:
-            with _warnings_as_messages():
-                result = super().main(args, prog_name or "fsvc", complete_var, standalone_mode=False, **extra)
+            result = super().main(args, prog_name or "fsvc", complete_var, standalone_mode=False, **extra)
         except FsvcError as error:
             _debug()
             hint = error.hint
@@ -179,16 +179,14 @@ class LazyGroup(click.Group):
 
 
 @contextmanager
-def _warnings_as_messages() -> Iterator[None]:
-    """Print what fsvc warns of as a message, each once; warnings of libraries as Python does."""
-    told: set[str] = set()
+def _warnings_as_messages(ctx: click.Context) -> Iterator[None]:
+    """Print what fsvc warns of as a message; warnings of libraries as Python does."""
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, FsvcWarning):
+        if issubclass(category, FsvcWarning) and ctx.obj is not None:
+            ctx.obj.output.warn(message)
+        else:
             pythons(message, category, *place, **more)
-        elif str(message) not in told:
-            told.add(str(message))
-            Output().warn(message)
 
     with warnings.catch_warnings():
         pythons = warnings.showwarning

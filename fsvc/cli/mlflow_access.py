@@ -59,5 +59,5 @@ def talking_to_mlflow(context: Context, tracking_uri: str | None) -> Iterator[Mo
         try:
             yield fsvc.mlflow
         finally:
-            for text in dict.fromkeys(str(warning.message) for warning in caught):
-                context.output.warn(text)
+            for warning in caught:
+                context.output.warn(warning.message)

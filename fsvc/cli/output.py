@@ -119,6 +119,7 @@ class Output:
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
+        self._warned: set[str] = set()
 
     # -- results ---------------------------------------------------------------------------------
 
@@ -179,8 +180,11 @@ class Output:
         click.echo("".join(map(clean, parts)), err=True, color=True)
 
     def warn(self, *parts: object) -> None:
-        """Print a warning on stderr."""
-        self.note("warning: ", *parts)
+        """Print a warning on stderr, the same one once."""
+        text = "".join(map(clean, parts))
+        if text not in self._warned:
+            self._warned.add(text)
+            self.note(Shown(f"warning: {text}"))
 
     # -- style -----------------------------------------------------------------------------------
 

@@ -105,6 +105,24 @@ def test_verify_of_a_model_tells_what_was_proven(run: Run, churn: str, snap: fsv
     assert run("verify", churn, "--repair")[0] == 2
 
 
+def test_a_place_where_everybody_may_write_is_pointed_out_once(
+    run: Run, churn: str, repo: fsvc.Repository
+) -> None:
+    Path(repo.location).chmod(0o777)
+    for words in (
+        ["lineage", churn],
+        ["verify", churn],
+        ["drift", churn, "--against", "main"],
+        ["models", "customer_features@v2"],
+        ["log"],
+    ):
+        code, _, err = run(*words)
+        assert code in (0, 3) and err.count("warning: everybody on this machine may change") == 1, (
+            words,
+            err,
+        )
+
+
 def test_lineage_and_models_lead_both_ways(run: Run, churn: str, snap: fsvc.Snapshot) -> None:
     code, out, _ = run("lineage", churn)
     assert code == 0
