@@ -283,10 +283,10 @@ def test_sixteen_processes_on_one_branch(tmp_path: Path, count: Count) -> None:
     repository = new(LocalStorage(tmp_path / "repository", create=True))
     with contextlib.ExitStack() as stack:
         many = [stack.enter_context(Writer()) for _ in range(16)]
-        run(many, [Task(repository.location, (f"s{i}", "same"), f"w{i}", commits=60) for i in range(16)])
+        run(many, [Task(repository.location, (f"s{i}", "same"), f"w{i}", commits=200) for i in range(16)])
     made = [commit for writer in many for commit, _ in writer.committed]
     conflicts = sum(len(writer.conflicts) for writer in many)
-    assert len(made) + conflicts == 16 * 60
+    assert len(made) + conflicts == 16 * 200
     assert Counter(branch_history(repository)) == Counter(made)
     assert_whole(repository)
     count("commits of racing processes, each there once", len(made))

@@ -221,6 +221,25 @@ def test_damaged_bytes_are_never_read_and_are_named(
     count(f"damaged {kind} files, all named, none read wrong", trials)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "repository"])
+def test_thousands_of_flipped_bits_are_never_read_and_are_named(
+    original: Original, kind: str, tmp_path: Path, count: Callable[[str, int], None]
+) -> None:
+    chance = random.Random(f"{kind} for long")
+    keys = original.kind(kind)
+    for trial in range(10_000):
+        key = chance.choice(keys)
+        data = original.files[key]
+        at, bit = chance.randrange(len(data)), chance.randrange(8)
+        storage = stored({**original.files, key: flip(data, at, bit)})
+        repo = Repository(Store(storage), author="Test")
+        way = ("arrow", "checkout", "duckdb")[trial % 3]
+        read_everything(original, repo, tmp_path, (way,), addresses=[chance.choice(original.addresses)])
+        assert names(repo.verify(), key), f"{key} flipped at {at}, bit {bit}"
+    count(f"flipped bits of {kind} files, all named, none read wrong", 10_000)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "repository"])
 def test_swapped_files_are_never_read_and_are_named(
     original: Original, kind: str, tmp_path: Path, count: Callable[[str, int], None]

@@ -67,6 +67,11 @@ class _Memory:
 _memory = _Memory(_MEMORY_BYTES)
 
 
+_one_at_a_time = Lock()
+"""Held while a chunk is put together: that is work of many small steps, and where readers such as DuckDB ask with many
+threads, handing Python's lock to and fro takes longer than the work."""
+
+
 class Thawed:
     """Thawed chunks of one repository. Safe for threads, and shared by processes."""
 
@@ -83,7 +88,8 @@ class Thawed:
         name = blake3(entry.address + entry.digest + entry.meta).hexdigest()
         data = self._kept(name, sum(leaf.length for leaf in leaves))
         if data is None:
-            thawed = self._patched.thaw(entry, field, rows)
+            with _one_at_a_time:
+                thawed = self._patched.thaw(entry, field, rows)
             pages = b"".join(thawed.pages)
             if not self._keep(name, pages):
                 _memory.keep(name, pages)
