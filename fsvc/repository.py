@@ -1250,6 +1250,9 @@ class Repository:
 
     def expired(self) -> frozenset[str]:
         """The ids of snapshots that have expired, whether their data were freed or not yet."""
+        self._store.expired.refresh()
+        if not self._store.expired.records:
+            return frozenset()  # as in most repositories: looking at history should not wait for numpy
         from fsvc.engine.expiring import let_go
 
         return let_go(self._store)

@@ -147,10 +147,10 @@ def expire(
 
 
 def let_go(store: Store) -> frozenset[str]:
-    """The snapshots that have expired and that nothing else keeps, whether their data were freed or not yet."""
-    store.expired.refresh()
-    if not store.expired.records:
-        return frozenset()
+    """The snapshots that have expired and that nothing else keeps, whether their data were freed or not yet.
+
+    By the records as they were last looked at.
+    """
     records = _reached(store, silent)
     every = {value.snapshot for record in records.values() for value in record.feature_sets.values()}
     return frozenset(every - store.expired.kept(records.items(), standing_commits(store.refs)))

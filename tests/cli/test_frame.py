@@ -58,6 +58,24 @@ def test_help_imports_no_heavy_library(words, tmp_path):
     assert run.stdout and run.stderr.strip() == ""
 
 
+@pytest.mark.parametrize("command", ["log", "branch", "reflog"])
+def test_looking_at_history_imports_no_heavy_library(fsvc, place, command):
+    (place / "t.csv").write_text("id\n1\n")
+    fsvc("init")
+    fsvc("commit", "t.csv", "-m", "one")
+    program = (
+        "import sys, atexit; from fsvc.cli import main\n"
+        "heavy = 'pyarrow', 'duckdb', 'numpy', 'pandas'\n"
+        "atexit.register(lambda: print(*[name for name in heavy if name in sys.modules], file=sys.stderr))\n"
+        f"main([{command!r}])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=place, env=environment(), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert run.stderr.strip() == ""
+
+
 def test_an_unknown_command_suggests_the_nearest(fsvc):
     ran = fsvc("comit", code=2)
     assert "there is no command 'comit'" in ran.err
