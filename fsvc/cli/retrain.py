@@ -137,6 +137,8 @@ def run_command(words: tuple[str, ...], environment: Mapping[str, str]) -> None:
         raise NotFound(f"there is no program {program!r}", hint="give its path, or see to PATH") from None
     except OSError as error:
         raise FsvcError(f"{program!r} cannot be run: {error.strerror or 'it failed'}") from None
+    # Whoever ends this process means the training: by Ctrl-C the terminal tells both, otherwise nobody does.
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -150,6 +152,8 @@ def run_command(words: tuple[str, ...], environment: Mapping[str, str]) -> None:
         process.kill()
         process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if code == -signal.SIGINT:
         raise KeyboardInterrupt
     if code:

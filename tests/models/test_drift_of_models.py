@@ -257,15 +257,16 @@ def test_a_command_that_logs_nothing_is_told_so(run: Run, model: str, name: str)
     assert "fsvc.retrained.as" not in version_tags(name)
 
 
-def test_ctrl_c_ends_the_command_and_links_nothing(
-    sqlite: str, shop: fsvc.Repository, tmp_path: Path
+@pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_a_retraining_ends_its_command_and_links_nothing(
+    sqlite: str, shop: fsvc.Repository, tmp_path: Path, ended: signal.Signals
 ) -> None:
     with mlflow.start_run():
         uri = fsvc.mlflow.log_model(
             small_flavor, "fitted", name="churn", snapshot=shop.snapshot("features@v1")
         ).model_uri
     began = tmp_path / "began"
-    program = f"import pathlib, time; pathlib.Path({str(began)!r}).touch(); time.sleep(600)"
+    program = f"import os, pathlib, time; pathlib.Path({str(began)!r}).write_text(str(os.getpid())); time.sleep(600)"
     fsvc_program = Path(sys.executable).with_name("fsvc")
     words = ["--repo", shop.location, "retrain", uri, "--against", "v3", "--tracking-uri", sqlite, "--"]
     printed = tmp_path / "printed"
@@ -277,8 +278,17 @@ def test_ctrl_c_ends_the_command_and_links_nothing(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    wait_until(began.exists, process, lambda: printed.read_text(errors="replace"))
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=100) == 130
+    wait_until(
+        lambda: began.exists() and began.read_text() != "",
+        process,
+        lambda: printed.read_text(errors="replace"),
+    )
+    if ended == signal.SIGINT:
+        os.killpg(process.pid, ended)  # as a terminal does
+    else:
+        process.send_signal(ended)
+    assert process.wait(timeout=100) == (130 if ended == signal.SIGINT else 1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(began.read_text()), 0)
     tags = mlflow.MlflowClient().get_logged_model(uri.removeprefix("models:/")).tags
     assert "fsvc.retrained.as" not in tags
