@@ -823,8 +823,8 @@ def _day_queries() -> list[Workload]:
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
-        Workload("first-commit", "first commit", "s", PLAIN_WRITE, 1.0, _first_commit, "proven"),
-        Workload("unchanged", "commit of unchanged data", "s", PLAIN_WRITE, 0.12, _unchanged, "proven"),
+        Workload("first-commit", "first commit", "s", PLAIN_WRITE, 0.85, _first_commit, "proven"),
+        Workload("unchanged", "commit of unchanged data", "s", PLAIN_WRITE, 0.1, _unchanged, "proven"),
         Workload("add-column", "commit, one column added", "s", PLAIN_WRITE, 0.18, _add_column, "proven"),
         Workload(
             "recompute-column",
@@ -893,7 +893,7 @@ WORKLOADS: dict[str, Workload] = {
         ),
         *_day_queries(),
         Workload(
-            "stored-bytes", "stored by the first commit", "B", PLAIN_BYTES, 1.08, _stored_bytes, "proven"
+            "stored-bytes", "stored by the first commit", "B", PLAIN_BYTES, 1.03, _stored_bytes, "proven"
         ),
         Workload(
             "bytes-added",
