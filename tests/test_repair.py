@@ -179,6 +179,21 @@ def test_another_table_gives_nothing(original: MemoryStorage, tmp_path: Path) ->
     assert not repaired.ok and not repaired.restored
 
 
+def test_a_file_gives_its_rows_back_where_the_newest_entry_of_a_branch_is_damaged_too(
+    original: MemoryStorage, tmp_path: Path
+) -> None:
+    storage = copy(original)
+    damage(storage, "packs/", "lost")
+    key = max(storage.keys("refs/heads/main/"))
+    data = flipped(storage.get(key))
+    storage.delete(key)
+    storage.put_if_absent(key, data)
+    pq.write_table(table(3), tmp_path / "t.parquet")
+    repaired = opened(storage).repair(tmp_path / "t.parquet")
+    assert any(name.startswith("object ") for name in repaired.restored)
+    assert "ref" in {damage.kind for damage in repaired.report.damages}
+
+
 def test_damaged_entries_of_refs_are_left_and_told(original: MemoryStorage) -> None:
     storage = copy(original)
     key = "refs/heads/main/0000000002.json"

@@ -310,9 +310,16 @@ def merge_bases(store: Store, one: str, other: str) -> list[str]:
 
 
 def keys(store: Store) -> set[tuple[str, ...]]:
-    """The keys of all snapshots that refs lead to, and none at all; what is damaged is passed over."""
+    """The keys of all snapshots that any entry of a ref leads to, and none at all; what is damaged is passed over."""
     found: set[tuple[str, ...]] = {()}
-    stack = [entry.commit for kind in KINDS for entry in store.refs.heads(kind).values()]
+    stack: list[str | None] = []
+    for kind in KINDS:
+        for name in store.refs.names(kind, deleted=True):
+            for sequence in store.refs.sequences(kind, name):
+                try:
+                    stack.append(store.refs.entry(kind, name, sequence).commit)
+                except FsvcError:
+                    continue
     seen: set[str] = set()
     snapshots: set[str] = set()
     while stack:

@@ -91,7 +91,7 @@ class Refs:
 
         Raises Corruption if that entry is damaged: an older one is never taken in its place.
         """
-        sequences = self._sequences(kind, name)
+        sequences = self.sequences(kind, name)
         return self._read(kind, name, max(sequences)) if sequences else None
 
     def entry(self, kind: str, name: str, sequence: int) -> RefEntry:
@@ -102,7 +102,7 @@ class Refs:
     def log(self, kind: str, name: str) -> list[RefEntry]:
         """Give all entries of a ref, newest first. Raises Corruption if one is damaged."""
         return [
-            self._read(kind, name, sequence) for sequence in sorted(self._sequences(kind, name), reverse=True)
+            self._read(kind, name, sequence) for sequence in sorted(self.sequences(kind, name), reverse=True)
         ]
 
     def names(self, kind: str, *, deleted: bool = False) -> list[str]:
@@ -150,7 +150,7 @@ class Refs:
         entry = RefEntry(kind, name, sequence, commit, uuid.uuid4().hex, time, author, reason)
         # Only the next number decides a race. But where entries were lost from outside, a number in
         # a gap would be free and its entry never seen, so a stale writer is turned away here.
-        latest = max(self._sequences(kind, name), default=0)
+        latest = max(self.sequences(kind, name), default=0)
         if latest != sequence - 1:
             raise Conflict(f"the {_called(kind, name)} is at entry {latest}, not {sequence - 1}", hint=_AGAIN)
         self._write(entry)
@@ -208,7 +208,8 @@ class Refs:
             hint=_AGAIN,
         )
 
-    def _sequences(self, kind: str, name: str) -> list[int]:
+    def sequences(self, kind: str, name: str) -> list[int]:
+        """The numbers of the entries of a ref, in no order; none of them is read."""
         _check_kind(kind)
         if len(names.escape(name)) > names.MAX_ESCAPED:
             return []  # no ref can be called so; a store would not take the key
