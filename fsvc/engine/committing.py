@@ -275,12 +275,13 @@ class CommitDraft:
             refused = refusal(erased, name, written.manifest)
             if refused is not None:
                 raise refused
-        for name in sorted(self.sink.reused()[0]):
+        reused, _ = self.sink.reused()
+        for name in sorted(reused):
             try:
                 storage.size(pack_key(name))
             except KeyAbsent:
                 raise self._gone(pack_key(name)) from None
-        packs = {pack_key(name) for name in {*self.sink.reused()[0], *self._packs.packs}}
+        packs = {pack_key(name) for name in {*reused, *self._packs.packs}}
         dead = rely(storage, packs.union(others), time=time)
         if dead is not None:
             raise self._gone(dead)

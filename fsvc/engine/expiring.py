@@ -11,7 +11,7 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import rely
 from fsvc.engine.expired import Expired, Expiry, standing_commits
 from fsvc.engine.progress import Progress, silent
-from fsvc.engine.reachability import root_entries
+from fsvc.engine.reachability import reached_commits
 from fsvc.engine.store import Store
 from fsvc.errors import Corruption, GoneError, InvalidUse, NotFound
 from fsvc.format import names
@@ -111,7 +111,7 @@ def expire(
     Raises NotFound for an unknown feature set, Corruption where refs or commits are damaged.
     """
     stamp = timestamp(now)
-    records = _reached(store, progress)
+    records = dict(sorted(reached_commits(store, progress).items(), key=lambda item: (item[1].time, item[0])))
     known = {name for record in records.values() for name in record.feature_sets}
     for name in feature_sets:
         if name not in known:
@@ -151,22 +151,9 @@ def let_go(store: Store) -> frozenset[str]:
 
     By the records as they were last looked at.
     """
-    records = _reached(store, silent)
+    records = reached_commits(store)
     every = {value.snapshot for record in records.values() for value in record.feature_sets.values()}
     return frozenset(every - store.expired.kept(records.items(), standing_commits(store.refs)))
-
-
-def _reached(store: Store, progress: Progress) -> dict[str, CommitRecord]:
-    """All commits that any entry of any ref reaches, oldest first by their own time."""
-    stack = [entry.commit for entry in root_entries(store) if entry.commit]
-    records: dict[str, CommitRecord] = {}
-    while stack:
-        commit = stack.pop()
-        if commit not in records:
-            records[commit] = store.commit(commit)
-            stack.extend(records[commit].parents)
-            progress("commits", len(records), None)
-    return dict(sorted(records.items(), key=lambda item: (item[1].time, item[0])))
 
 
 def _versions(

@@ -25,8 +25,9 @@ from fsvc.engine.store import Store, commit_of, manifest_of
 from fsvc.errors import Corruption, KeyAbsent
 from fsvc.format import manifest as manifests
 from fsvc.format.canonical import ADDRESS_BYTES
+from fsvc.format.commit import CommitRecord
 
-__all__ = ["Reach", "root_entries"]
+__all__ = ["Reach", "reached_commits", "root_entries"]
 
 _CACHED = 2 * manifests.MAX_DEPTH
 
@@ -38,6 +39,19 @@ def root_entries(store: Store) -> Iterator[RefEntry]:
             for entry in store.refs.log(kind, name):
                 if entry.commit is not None:
                     yield entry
+
+
+def reached_commits(store: Store, progress: Progress = silent) -> dict[str, CommitRecord]:
+    """All commits that any entry of any ref reaches. Raises Corruption where one, or an entry, is damaged."""
+    stack = [entry.commit for entry in root_entries(store) if entry.commit]
+    records: dict[str, CommitRecord] = {}
+    while stack:
+        commit = stack.pop()
+        if commit not in records:
+            records[commit] = store.commit(commit)
+            stack.extend(records[commit].parents)
+            progress("commits", len(records), None)
+    return records
 
 
 class Reach:

@@ -16,7 +16,7 @@ from fsvc.engine.deletion import Packs
 from fsvc.engine.erased import group_names
 from fsvc.engine.expired import standing_commits
 from fsvc.engine.progress import Progress
-from fsvc.engine.reachability import root_entries
+from fsvc.engine.reachability import reached_commits
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.searching import Search
 from fsvc.engine.store import Store, commit_of
@@ -75,13 +75,7 @@ def all_commits(store: Store) -> tuple[dict[str, CommitRecord], set[str]]:
 
     Of the others, which a crash may have left, those are passed over that cannot be read.
     """
-    stack = [entry.commit for entry in root_entries(store) if entry.commit]
-    records: dict[str, CommitRecord] = {}
-    while stack:
-        commit = stack.pop()
-        if commit not in records:
-            records[commit] = store.commit(commit)
-            stack.extend(records[commit].parents)
+    records = reached_commits(store)
     reached = set(records)
     store.objects.refresh()
     dead = store.objects.dead_keys

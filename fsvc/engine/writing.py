@@ -126,26 +126,29 @@ class NewObjects:
             level, self._reused = list(self._reused), {}
         while level:
             self._reused_packs.update(entry.pack for entry in level)
-            extended: list[Entry] = []
+            below: list[Entry] = []
+            bases: list[bytes] = []
             wanted: dict[bytes, Entry] = {}
             for entry in level:
                 extension = index.unpack_extension(entry.meta)
                 if extension is not None:
-                    self._reused_index |= self.objects.lookup(extension.base.address).files()
-                    extended.append(self.objects.base(entry, extension))
+                    bases.append(extension.base.address)
+                    below.append(self.objects.base(entry, extension))
                 else:
                     wanted.update(dict.fromkeys(index.below(entry.meta), entry))
+            if bases:
+                self._reused_index |= self.objects.lookup(b"".join(bases)).files()
             for address in self._standing & wanted.keys():
                 del wanted[address]
             self._standing.update(wanted)
             if wanted:
-                below = self.objects.find(b"".join(wanted))
-                self._reused_index |= below.files()
-                extended += [
-                    self.objects.standing(address, above) if (there := below[i]) is None else there
+                found = self.objects.find(b"".join(wanted))
+                self._reused_index |= found.files()
+                below += [
+                    self.objects.standing(address, above) if (there := found[i]) is None else there
                     for i, (address, above) in enumerate(wanted.items())
                 ]
-            level = extended
+            level = below
         return self._reused_packs, self._reused_index
 
     def add(self, identity: Identity, chunk: pages.ChunkPages) -> None:

@@ -71,20 +71,21 @@ def _is_number(t: pa.DataType) -> bool:
 def code(array: pa.Array) -> Coded | None:
     """A chunk in stored form of such a type; None where it has no values, or more than indices reach."""
     present = array.drop_null() if array.null_count else array
-    if not _is_number(array.type):
-        coded = present.dictionary_encode()
-        values, indices = coded.dictionary, coded.indices.to_numpy().astype(np.uint64)
-        return Coded(values, indices, False) if 0 < len(values) <= 1 << _WIDEST else None
-    # By their bits: to Arrow 0.0 and -0.0 are equal, and so is every NaN.
-    width = array.type.bit_width
-    coded = present.view(_INTEGERS[width]).dictionary_encode()
+    number = _is_number(array.type)
+    if number:
+        # By their bits: to Arrow 0.0 and -0.0 are equal, and so is every NaN.
+        present = present.view(_INTEGERS[array.type.bit_width])
+    coded = present.dictionary_encode()
     if not 0 < len(coded.dictionary) <= 1 << _WIDEST:
         return None
+    indices = coded.indices.to_numpy()
+    if not number:
+        return Coded(coded.dictionary, indices.astype(np.uint64), False)
     values = coded.dictionary.view(array.type)
     order = np.argsort(_numbers(values))
     ranks = np.empty(len(order), np.uint64)
     ranks[order] = np.arange(len(order), dtype=np.uint64)
-    return Coded(values.take(pa.array(order)), ranks[coded.indices.to_numpy()], True)
+    return Coded(values.take(pa.array(order)), ranks[indices], True)
 
 
 _INTEGERS = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}

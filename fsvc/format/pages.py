@@ -237,12 +237,11 @@ def encode(
     if not arrays:
         return []
     levels = levels or [LEVELS[0]] * len(fields)
-    chosen = [
-        i
-        for i, (field, encoding) in enumerate(zip(fields, encodings, strict=True))
-        if encoding is Encoding.DICTIONARY and is_flat(field.type)
-    ]
-    coded = {i: one for i in chosen if (one := code(arrays[i])) is not None}
+    coded = {
+        i: one
+        for i, (array, field, encoding) in enumerate(zip(arrays, fields, encodings, strict=True))
+        if encoding is Encoding.DICTIONARY and is_flat(field.type) and (one := code(array)) is not None
+    }
     statistics = _statistics([one.values for one in coded.values()], [arrays[i].null_count for i in coded])
     found: dict[int, ChunkPages] = {}
     for (i, one), said in zip(coded.items(), statistics, strict=True):
@@ -251,17 +250,19 @@ def encode(
         )
         found[i] = ChunkPages((leaf,), (data,))
     rest = [i for i in range(len(arrays)) if i not in found]
-    fitting = [
-        Encoding.PLAIN
-        if i in chosen or (encodings[i] is Encoding.DELTA and not _delta_fits(arrays[i]))
-        else encodings[i]
-        for i in rest
-    ]
     if rest:
         others = [fields[i] for i in rest]
+        fitting = [_by_pyarrow(encodings[i], arrays[i], fields[i]) for i in rest]
         written = _write([arrays[i] for i in rest], others, fitting, [levels[i] for i in rest])
         found |= zip(rest, _chunks(written, others), strict=True)
     return [found[i] for i in range(len(arrays))]
+
+
+def _by_pyarrow(encoding: Encoding, array: pa.Array, field: pa.Field) -> Encoding:
+    """The encoding in which pyarrow writes a chunk that has no dictionary of ours: the one asked for, if it suits."""
+    if encoding is Encoding.DICTIONARY and is_flat(field.type):
+        return Encoding.PLAIN
+    return Encoding.PLAIN if encoding is Encoding.DELTA and not _delta_fits(array) else encoding
 
 
 def plain(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> list[ChunkPages]:

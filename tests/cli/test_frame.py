@@ -43,18 +43,22 @@ def test_help_lists_all_commands_and_exit_codes(fsvc):
     assert fsvc().out == text
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["--json", "--version"]])
-def test_help_imports_no_heavy_library(words, tmp_path):
+def naming_heavy_imports(words: list[str], where: Path, *heavy: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, which names those of the libraries on stderr that it has imported."""
     program = (
         "import sys, atexit; from fsvc.cli import main\n"
-        "heavy = 'pyarrow', 'duckdb', 'numpy', 'rich'\n"
-        "atexit.register(lambda: print(*[name for name in heavy if name in sys.modules], file=sys.stderr))\n"
+        f"atexit.register(lambda: print(*[name for name in {heavy!r} if name in sys.modules], file=sys.stderr))\n"
         f"main({words!r})"
     )
-    run = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=True,
+        cwd=where, env=environment(), capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["--json", "--version"]])
+def test_help_imports_no_heavy_library(words, tmp_path):
+    run = naming_heavy_imports(words, tmp_path, "pyarrow", "duckdb", "numpy", "rich")
     assert run.stdout and run.stderr.strip() == ""
 
 
@@ -63,16 +67,7 @@ def test_looking_at_history_imports_no_heavy_library(fsvc, place, command):
     (place / "t.csv").write_text("id\n1\n")
     fsvc("init")
     fsvc("commit", "t.csv", "-m", "one")
-    program = (
-        "import sys, atexit; from fsvc.cli import main\n"
-        "heavy = 'pyarrow', 'duckdb', 'numpy', 'pandas'\n"
-        "atexit.register(lambda: print(*[name for name in heavy if name in sys.modules], file=sys.stderr))\n"
-        f"main([{command!r}])"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=place, env=environment(), capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+    run = naming_heavy_imports([command], place, "pyarrow", "duckdb", "numpy", "pandas")
     assert run.stderr.strip() == ""
 
 
