@@ -15,12 +15,13 @@ from fsvc.errors import FsvcError
 
 if TYPE_CHECKING:
     from fsvc.client import FeatureStoreClient
+    from fsvc.drafting import identify
     from fsvc.features.lookups import Lookup
     from fsvc.features.recipes import Recipe
     from fsvc.features.splits import Split
     from fsvc.features.training import TrainingSet
     from fsvc.query.sandbox import Sandbox
-    from fsvc.repository import Repository, attach, identify, init
+    from fsvc.repository import Repository, attach, init
     from fsvc.repository import open_repository as open  # noqa: A004 - fsvc.open() is the public name
     from fsvc.snapshot import Commit, Snapshot
 
@@ -57,7 +58,7 @@ _HOMES = {
     "TrainingSet": ("fsvc.features.training", "TrainingSet"),
     "Sandbox": ("fsvc.query.sandbox", "Sandbox"),
     "attach": ("fsvc.repository", "attach"),
-    "identify": ("fsvc.repository", "identify"),
+    "identify": ("fsvc.drafting", "identify"),
     "init": ("fsvc.repository", "init"),
     "open": ("fsvc.repository", "open_repository"),
 }

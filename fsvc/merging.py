@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from fsvc.engine.clock import timestamp
+from fsvc.engine import branching, history
+from fsvc.engine.clock import given_time, timestamp
 from fsvc.engine.progress import Progress, silent
-from fsvc.errors import MergeConflict
+from fsvc.errors import InvalidUse, MergeConflict, NotFound
+from fsvc.format import names
 from fsvc.format.commit import CommitRecord
+from fsvc.format.expectation import expected_of
 from fsvc.snapshot import Commit, Snapshot
 
 if TYPE_CHECKING:
     from fsvc.engine.merging import Merge
+    from fsvc.engine.store import Store
     from fsvc.expectations import Report
     from fsvc.repository import Repository
 
-__all__ = ["Kind", "MergePlan"]
+__all__ = ["Kind", "MergePlan", "Strategy", "carry_out", "plan_cherry_pick", "plan_merge", "plan_revert"]
 
+Strategy = Literal["ours", "theirs"]
 Kind = Literal["up to date", "fast-forward", "merge", "revert", "cherry-pick"]
 
 
@@ -132,7 +137,7 @@ class MergePlan:
             )
             return Commit(store, done.commit, done.record, created=done.created, reports=reports)
         if self.kind == "fast-forward":
-            self._repository.forward(self.branch, self.ours.id, self.theirs.id, author=author)
+            branching.forward(store, self.branch, self.ours.id, self.theirs.id, author=author)
             return self.theirs
         return Commit(store, self.ours.id, self.ours.record, created=False)
 
@@ -149,3 +154,174 @@ class MergePlan:
         """Give it up."""
         if self._merge is not None:
             self._merge.abandon()
+
+
+# -- planning --------------------------------------------------------------------------------------
+
+
+def plan_merge(
+    repository: Repository,
+    revision: str,
+    branch: str,
+    *,
+    strategy: Strategy | None,
+    fast_forward: bool,
+    base: str | None,
+    threads: int | None,
+    progress: Progress,
+) -> MergePlan:
+    """The plan of :meth:`fsvc.Repository.merge`, which says what all of it means."""
+    store = repository.store
+    ours, theirs = _head(repository, branch), repository.resolve(revision)
+    if history.is_ancestor(store, theirs.id, ours.id):
+        return MergePlan(repository, branch, "up to date", ours, theirs, (theirs,), None, revision)
+    # Version numbers are counted along first parents: moving must not put others in their place.
+    forward = base is None and fast_forward
+    if forward and any(commit == ours.id for commit, _ in history.first_parents(store, theirs.id)):
+        return MergePlan(repository, branch, "fast-forward", ours, theirs, (ours,), None, revision)
+    bases = history.merge_bases(store, ours.id, theirs.id) if base is None else [repository.resolve(base).id]
+    if not bases:
+        raise InvalidUse(
+            f"{revision} and {branch} have no commit in common",
+            hint="--base COMMIT says against which one changes are judged",
+        )
+    merge = _merge(store, branch, ours, bases, theirs.id, theirs.id, strategy, threads, progress)
+    return _planned(repository, branch, "merge", ours, theirs, bases, merge, revision)
+
+
+def plan_revert(
+    repository: Repository,
+    revision: str,
+    branch: str,
+    *,
+    mainline: int | None,
+    strategy: Strategy | None,
+    threads: int | None,
+    progress: Progress,
+) -> MergePlan:
+    """The plan of :meth:`fsvc.Repository.revert`: a merge of a commit's parent, judged against that commit."""
+    store = repository.store
+    commit = repository.resolve(revision)
+    parent = _parent(commit, mainline)
+    if parent is None:
+        raise InvalidUse(f"{commit.id[:12]} is the first commit: there is nothing to go back to")
+    gone = sorted(commit.record.feature_sets.keys() - store.commit(parent).feature_sets.keys())
+    if gone:
+        owner = expected_of(gone[0])
+        raise InvalidUse(
+            f"commit {commit.id[:12]} added feature set {gone[0]!r}; it cannot be taken away again, since its"
+            " versions would begin anew at v1",
+            hint="check out the other feature sets as they were before, and commit them"
+            if owner is None
+            else f"'fsvc expect {owner} --remove all' expects nothing any more",
+        )
+    ours = _head(repository, branch)
+    merge = _merge(store, branch, ours, [commit.id], parent, None, strategy, threads, progress)
+    return _planned(repository, branch, "revert", ours, commit, [commit.id], merge, revision)
+
+
+def plan_cherry_pick(
+    repository: Repository,
+    revision: str,
+    branch: str,
+    *,
+    mainline: int | None,
+    strategy: Strategy | None,
+    threads: int | None,
+    progress: Progress,
+) -> MergePlan:
+    """The plan of :meth:`fsvc.Repository.cherry_pick`: a merge of a commit, judged against its parent."""
+    commit = repository.resolve(revision)
+    bases = [_parent(commit, mainline)]
+    ours = _head(repository, branch)
+    merge = _merge(repository.store, branch, ours, bases, commit.id, None, strategy, threads, progress)
+    return _planned(repository, branch, "cherry-pick", ours, commit, bases, merge, revision)
+
+
+def carry_out(
+    plan: MergePlan,
+    message: str | None,
+    author: str | None,
+    time: str | None,
+    metadata: Mapping[str, str] | None,
+    verify: bool,
+) -> Commit:
+    """Publish a plan, or give it up. ``time`` is RFC 3339, now unless told."""
+    try:
+        stamp = None if time is None else given_time(time)
+        return plan.publish(
+            message=message,
+            author=author,
+            time=timestamp if stamp is None else lambda: stamp,
+            metadata=metadata,
+            verify=verify,
+        )
+    except BaseException:
+        plan.abandon()
+        raise
+
+
+def _merge(
+    store: Store,
+    branch: str,
+    ours: Commit,
+    bases: Sequence[str | None],
+    theirs: str,
+    merged: str | None,
+    strategy: Strategy | None,
+    threads: int | None,
+    progress: Progress,
+) -> Merge:
+    from fsvc.engine.merging import Merge
+
+    return Merge(
+        store,
+        branch,
+        ours.id,
+        bases,
+        theirs,
+        merged=merged,
+        strategy=strategy,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def _planned(
+    repository: Repository,
+    branch: str,
+    kind: Kind,
+    ours: Commit,
+    theirs: Commit,
+    bases: Sequence[str | None],
+    merge: Merge,
+    revision: str,
+) -> MergePlan:
+    store = repository.store
+    judged = tuple(Commit(store, base, store.commit(base)) for base in bases if base)
+    return MergePlan(repository, branch, kind, ours, theirs, judged, merge, revision)
+
+
+def _head(repository: Repository, branch: str) -> Commit:
+    head = repository.head(branch)
+    if head is not None:
+        return head
+    near = names.nearest(branch, repository.branches())
+    raise NotFound(
+        f"branch {branch!r} has no commit to merge into",
+        hint=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def _parent(commit: Commit, mainline: int | None) -> str | None:
+    """The parent against which a commit's changes are meant; None where it has none."""
+    parents = commit.parents
+    if mainline is None and len(parents) > 1:
+        raise InvalidUse(
+            f"commit {commit.id[:12]} is a merge: against which of its {len(parents)} parents is not clear",
+            hint="--mainline 1 means the branch that was merged into",
+        )
+    number = 1 if mainline is None else mainline
+    if not 1 <= number <= max(len(parents), 1):
+        raise InvalidUse(f"commit {commit.id[:12]} has no parent {number}")
+    return parents[number - 1] if parents else None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from fsvc.engine import history, locate, reads
+from fsvc.engine import branching, history, locate, reads
 from fsvc.engine.clock import given_time, timestamp
 from fsvc.engine.forks import remove_with
 from fsvc.engine.progress import Progress, silent
@@ -18,11 +18,8 @@ from fsvc.engine.refs import RefEntry
 from fsvc.engine.store import REPOSITORY_KEY, Store, create
 from fsvc.errors import (
     Conflict,
-    Corruption,
     FsvcError,
     FsvcWarning,
-    GoneError,
-    InvalidName,
     InvalidRevision,
     InvalidUse,
     NotFound,
@@ -30,7 +27,6 @@ from fsvc.errors import (
 )
 from fsvc.format import names
 from fsvc.format.commit import is_id
-from fsvc.format.expectation import expected_of
 from fsvc.format.revision import Revision, parse_address, parse_revision
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.storage.local import LocalStorage
@@ -44,36 +40,34 @@ if TYPE_CHECKING:
     from fsvc.blame import Blame
     from fsvc.diff import CommitDiff, Diff
     from fsvc.diff import Options as DiffOptions
+    from fsvc.drafting import Keys
     from fsvc.drift import DriftReport, Thresholds
     from fsvc.engine.collection import Collected
     from fsvc.engine.committing import CommitDraft
-    from fsvc.engine.erasing import Purged, Searcher
+    from fsvc.engine.erasing import Purged
     from fsvc.engine.expiring import Expiring
     from fsvc.engine.explaining import Explanation
     from fsvc.engine.pins import Pin
     from fsvc.engine.repack import Repacked
     from fsvc.engine.repair import Repaired
     from fsvc.engine.stats import Stats
-    from fsvc.engine.verify import Report
-    from fsvc.engine.writing import Written
+    from fsvc.engine.verification import Report
     from fsvc.expectations import Expectation
     from fsvc.features.lookups import Lookup
     from fsvc.features.recipes import Options as QueryOptions
     from fsvc.features.splits import Split
     from fsvc.features.training import TrainingSet
-    from fsvc.merging import Kind, MergePlan
+    from fsvc.merging import MergePlan
     from fsvc.query.sandbox import Sandbox
     from fsvc.query.sql import Answer, Parameters
 
-__all__ = ["Identified", "Repository", "attach", "identify", "init", "open_repository"]
+__all__ = ["Repository", "attach", "enclosing", "init", "open_repository"]
 
 _MOST_TRIES = 20
 """How often a merge that only moves a branch is tried again when others are faster."""
 
 _HELD = "not-committed"
 """The branch of a scratch repository on which a table that is not committed stands."""
-
-Keys = Mapping[str, "str | Sequence[str]"] | str | Sequence[str]
 
 
 def init(location: str | Path, *, author: str | None = None) -> Repository:
@@ -360,57 +354,19 @@ class Repository:
         progress: Progress = silent,
     ) -> CommitDraft:
         """Write tables as snapshots, but publish nothing yet: the first half of :meth:`commit`."""
-        from fsvc.engine.committing import CommitDraft
+        from fsvc.drafting import draft
 
-        branch = branch or self.current_branch
-        names.check_ref_name(branch)
-        if tag is not None:
-            names.check_ref_name(tag, "tag")
-            self._refuse_tag(tag)
-        for pair in (metadata or {}).items():
-            if not all(isinstance(text, str) for text in pair):
-                raise InvalidUse("commit metadata are pairs of texts")
-        draft = CommitDraft(self._store, branch)
-        try:
-            known = history.head(self._store, branch)
-            there = list(self._store.commit(known).feature_sets) if known else []
-            for name in data:
-                names.check_feature_set_name(name)
-                self._refuse_home(draft, name)
-            twins = names.case_twins(data, there)
-            if twins is not None:
-                raise InvalidUse(
-                    f"feature sets {twins[0]!r} and {twins[1]!r} differ only in case",
-                    hint="use one name or a clearer one",
-                )
-            for name, table in data.items():
-                parent = draft.parent_manifest(name)
-                wanted = _of(key, name)
-                columns = (parent.key if parent is not None else ()) if wanted is None else wanted
-                order = _of(sort_by, name)
-                written = _write(
-                    table, columns, order, draft, parent=parent, threads=threads, progress=progress, name=name
-                )
-                draft.add(name, written, {"sort_by": list(order)} if order else None)
-        except BaseException:
-            draft.abandon()
-            raise
-        return draft
-
-    @staticmethod
-    def _refuse_home(draft: CommitDraft, name: str) -> None:
-        """Raise InvalidName where a table would be put in the place of expectations."""
-        owner = expected_of(name)
-        if owner is None:
-            return
-        from fsvc.expectations.held import is_home
-
-        there = draft.parent_manifest(name)
-        if there is None or is_home(there):
-            raise InvalidName(
-                f"{name!r} is where the expectations of {owner!r} stand, and no name for a table",
-                hint=f"they are changed by 'fsvc expect {owner}'; call the table otherwise",
-            )
+        return draft(
+            self._store,
+            data,
+            branch or self.current_branch,
+            key=key,
+            sort_by=sort_by,
+            tag=tag,
+            metadata=metadata,
+            threads=threads,
+            progress=progress,
+        )
 
     # -- expecting -------------------------------------------------------------------------------
 
@@ -740,7 +696,8 @@ class Repository:
         Raises :class:`fsvc.errors.MergeConflict`, which lists the rows; nothing is written then. Raises
         ConflictError where another writer changed the same feature set meanwhile.
         """
-        stamp = None if time is None else given_time(time)
+        from fsvc.merging import carry_out
+
         for _ in range(_MOST_TRIES):
             plan = self.plan_merge(
                 revision,
@@ -752,20 +709,14 @@ class Repository:
                 progress=progress,
             )
             try:
-                done = plan.publish(
-                    message=message,
-                    author=author,
-                    time=timestamp if stamp is None else lambda: stamp,
-                    metadata=metadata,
-                    verify=verify,
-                )
+                done = carry_out(plan, message, author, time, metadata, verify)
+            except Conflict:
+                # Somebody was first where the branch was only to be moved: then it is no fast-forward any more.
+                if plan.kind != "fast-forward":
+                    raise
+            else:
                 done.warn()
                 return done
-            except BaseException as error:
-                plan.abandon()
-                # Somebody was first where the branch was only to be moved: then it is no fast-forward any more.
-                if plan.kind != "fast-forward" or not isinstance(error, Conflict):
-                    raise
         raise Conflict("the branch moved each time it was to be merged into", hint="try again")
 
     def plan_merge(
@@ -780,26 +731,17 @@ class Repository:
         progress: Progress = silent,
     ) -> MergePlan:
         """What :meth:`merge` would do, with its conflicts; nothing is written before it is published."""
-        from fsvc.merging import MergePlan
+        from fsvc.merging import plan_merge
 
-        branch = branch or self.current_branch
-        ours, theirs = self._head_to_merge_into(branch), self.resolve(revision)
-        if history.is_ancestor(self._store, theirs.id, ours.id):
-            return MergePlan(self, branch, "up to date", ours, theirs, (theirs,), None, revision)
-        # Version numbers are counted along first parents: moving must not put others in their place.
-        forward = base is None and fast_forward
-        if forward and any(commit == ours.id for commit, _ in history.first_parents(self._store, theirs.id)):
-            return MergePlan(self, branch, "fast-forward", ours, theirs, (ours,), None, revision)
-        bases = (
-            history.merge_bases(self._store, ours.id, theirs.id) if base is None else [self.resolve(base).id]
-        )
-        if not bases:
-            raise InvalidUse(
-                f"{revision} and {branch} have no commit in common",
-                hint="--base COMMIT says against which one changes are judged",
-            )
-        return self._plan(
-            branch, "merge", ours, theirs, bases, theirs.id, theirs.id, revision, strategy, threads, progress
+        return plan_merge(
+            self,
+            revision,
+            branch or self.current_branch,
+            strategy=strategy,
+            fast_forward=fast_forward,
+            base=base,
+            threads=threads,
+            progress=progress,
         )
 
     def revert(
@@ -823,10 +765,14 @@ class Repository:
         back also what was changed again later. Raises as :meth:`merge` does, and InvalidUse for the first
         commit, or one that added a feature set: versions are never taken back.
         """
+        from fsvc.merging import carry_out
+
         plan = self.plan_revert(
             revision, mainline=mainline, branch=branch, strategy=strategy, threads=threads, progress=progress
         )
-        return self._publish(plan, message, author, time, metadata, verify)
+        done = carry_out(plan, message, author, time, metadata, verify)
+        done.warn()
+        return done
 
     def plan_revert(
         self,
@@ -839,24 +785,16 @@ class Repository:
         progress: Progress = silent,
     ) -> MergePlan:
         """What :meth:`revert` would do; nothing is written before it is published."""
-        branch = branch or self.current_branch
-        commit = self.resolve(revision)
-        parent = self._parent(commit, mainline)
-        if parent is None:
-            raise InvalidUse(f"{commit.id[:12]} is the first commit: there is nothing to go back to")
-        gone = sorted(commit.record.feature_sets.keys() - self._store.commit(parent).feature_sets.keys())
-        if gone:
-            owner = expected_of(gone[0])
-            raise InvalidUse(
-                f"commit {commit.id[:12]} added feature set {gone[0]!r}; it cannot be taken away again, since its"
-                " versions would begin anew at v1",
-                hint="check out the other feature sets as they were before, and commit them"
-                if owner is None
-                else f"'fsvc expect {owner} --remove all' expects nothing any more",
-            )
-        ours = self._head_to_merge_into(branch)
-        return self._plan(
-            branch, "revert", ours, commit, [commit.id], parent, None, revision, strategy, threads, progress
+        from fsvc.merging import plan_revert
+
+        return plan_revert(
+            self,
+            revision,
+            branch or self.current_branch,
+            mainline=mainline,
+            strategy=strategy,
+            threads=threads,
+            progress=progress,
         )
 
     def cherry_pick(
@@ -879,10 +817,14 @@ class Repository:
         Of a merge, ``mainline`` says against which parent, from 1, its changes are meant. Raises as
         :meth:`merge` does.
         """
+        from fsvc.merging import carry_out
+
         plan = self.plan_cherry_pick(
             revision, mainline=mainline, branch=branch, strategy=strategy, threads=threads, progress=progress
         )
-        return self._publish(plan, message, author or plan.theirs.author, time, metadata, verify)
+        done = carry_out(plan, message, author or plan.theirs.author, time, metadata, verify)
+        done.warn()
+        return done
 
     def plan_cherry_pick(
         self,
@@ -895,197 +837,51 @@ class Repository:
         progress: Progress = silent,
     ) -> MergePlan:
         """What :meth:`cherry_pick` would do; nothing is written before it is published."""
-        branch = branch or self.current_branch
-        commit = self.resolve(revision)
-        parent = self._parent(commit, mainline)
-        ours = self._head_to_merge_into(branch)
-        return self._plan(
-            branch,
-            "cherry-pick",
-            ours,
-            commit,
-            [parent],
-            commit.id,
-            None,
+        from fsvc.merging import plan_cherry_pick
+
+        return plan_cherry_pick(
+            self,
             revision,
-            strategy,
-            threads,
-            progress,
-        )
-
-    def _publish(
-        self,
-        plan: MergePlan,
-        message: str | None,
-        author: str | None,
-        time: str | None,
-        metadata: Mapping[str, str] | None,
-        verify: bool,
-    ) -> Commit:
-        stamp = None if time is None else given_time(time)
-        try:
-            done = plan.publish(
-                message=message,
-                author=author,
-                time=timestamp if stamp is None else lambda: stamp,
-                metadata=metadata,
-                verify=verify,
-            )
-        except BaseException:
-            plan.abandon()
-            raise
-        done.warn()
-        return done
-
-    def _plan(
-        self,
-        branch: str,
-        kind: Kind,
-        ours: Commit,
-        named: Commit,
-        bases: Sequence[str | None],
-        theirs: str,
-        merged: str | None,
-        revision: str,
-        strategy: Literal["ours", "theirs"] | None,
-        threads: int | None,
-        progress: Progress,
-    ) -> MergePlan:
-        from fsvc.engine.merging import Merge
-        from fsvc.merging import MergePlan
-
-        merge = Merge(
-            self._store,
-            branch,
-            ours.id,
-            bases,
-            theirs,
-            merged=merged,
+            branch or self.current_branch,
+            mainline=mainline,
             strategy=strategy,
             threads=threads,
             progress=progress,
         )
-        judged = tuple(Commit(self._store, base, self._store.commit(base)) for base in bases if base)
-        return MergePlan(self, branch, kind, ours, named, judged, merge, revision)
-
-    def _head_to_merge_into(self, branch: str) -> Commit:
-        head = self.head(branch)
-        if head is not None:
-            return head
-        near = names.nearest(branch, self.branches())
-        raise NotFound(
-            f"branch {branch!r} has no commit to merge into",
-            hint=f"did you mean {near[0]!r}?" if near else None,
-        )
-
-    @staticmethod
-    def _parent(commit: Commit, mainline: int | None) -> str | None:
-        """The parent against which a commit's changes are meant; None where it has none."""
-        parents = commit.parents
-        if mainline is None and len(parents) > 1:
-            raise InvalidUse(
-                f"commit {commit.id[:12]} is a merge: against which of its {len(parents)} parents is not clear",
-                hint="--mainline 1 means the branch that was merged into",
-            )
-        number = 1 if mainline is None else mainline
-        if not 1 <= number <= max(len(parents), 1):
-            raise InvalidUse(f"commit {commit.id[:12]} has no parent {number}")
-        return parents[number - 1] if parents else None
-
-    def forward(self, branch: str, expected: str, commit: str, *, author: str | None = None) -> None:
-        """Move a branch forward, from one commit to a later one. Raises Conflict where it is elsewhere."""
-        entry = self._store.refs.head("heads", branch)
-        if entry is None or entry.commit != expected:
-            raise Conflict(f"branch {branch!r} moved meanwhile", hint="try again")
-        self._append("heads", branch, entry, commit, f"merge: forward to {history.short(commit)}", author)
 
     # -- refs ------------------------------------------------------------------------------------
 
     def branches(self) -> dict[str, str]:
         """Branches and the commits at their heads, by name."""
-        return self._live("heads")
+        return branching.live(self._store, "heads")
 
     def tags(self) -> dict[str, str]:
         """Tags and their commits, by name."""
-        return self._live("tags")
-
-    def _live(self, kind: str) -> dict[str, str]:
-        return {
-            name: entry.commit
-            for name, entry in self._store.refs.heads(kind).items()
-            if entry.commit is not None
-        }
+        return branching.live(self._store, "tags")
 
     def branch(self, name: str, revision: str | None = None, *, author: str | None = None) -> str:
         """Make a branch at a revision (the current head unless told) and give its commit."""
-        names.check_ref_name(name)
-        entry = self._store.refs.head("heads", name)
-        if entry is not None and entry.commit is not None:
-            raise Conflict(f"branch {name!r} is there already, at {history.short(entry.commit)}")
-        self._refuse_twin("heads", name)
+        entry = branching.refuse(self._store, "heads", name)
         commit = self.resolve(revision).id
-        self._append("heads", name, entry, commit, f"branch: from {revision or self.current_branch}", author)
+        reason = f"branch: from {revision or self.current_branch}"
+        branching.move(self._store, "heads", name, entry, commit, reason, author or self.author)
         return commit
 
     def delete_branch(self, name: str, *, author: str | None = None) -> str:
         """Delete a branch and give the commit it had; its log stays."""
-        if name == history.DEFAULT_BRANCH:
-            raise InvalidUse(f"the default branch {name!r} cannot be deleted: versions are counted on it")
-        return self._delete("heads", name, author)
+        return branching.delete(self._store, "heads", name, author=author or self.author)
 
     def tag(self, name: str, revision: str | None = None, *, author: str | None = None) -> str:
         """Tag a revision (the current head unless told) and give its commit. Tags never move."""
         names.check_ref_name(name, "tag")
         commit = self.resolve(revision).id
-        entry = self._refuse_tag(name)
-        self._append("tags", name, entry, commit, "tag", author)
+        entry = branching.refuse(self._store, "tags", name)
+        branching.move(self._store, "tags", name, entry, commit, "tag", author or self.author)
         return commit
-
-    def _refuse_tag(self, name: str) -> RefEntry | None:
-        entry = self._store.refs.head("tags", name)
-        if entry is not None and entry.commit is not None:
-            raise Conflict(
-                f"tag {name!r} is there already, at {history.short(entry.commit)}",
-                hint="tags never move; use another name",
-            )
-        self._refuse_twin("tags", name)
-        return entry
-
-    def _refuse_twin(self, kind: str, name: str) -> None:
-        twin = names.case_twin(name, self._live(kind))
-        if twin is not None:
-            raise Conflict(f"{name!r} differs from {twin!r} only in case", hint="use a clearer name")
 
     def delete_tag(self, name: str, *, author: str | None = None) -> str:
         """Delete a tag and give the commit it had; its log stays."""
-        return self._delete("tags", name, author)
-
-    def _delete(self, kind: str, name: str, author: str | None) -> str:
-        entry = self._store.refs.head(kind, name)
-        if entry is None or entry.commit is None:
-            word = "branch" if kind == "heads" else "tag"
-            near = names.nearest(name, self._live(kind))
-            raise NotFound(
-                f"there is no {word} {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
-            )
-        self._append(kind, name, entry, None, "delete", author)
-        return entry.commit
-
-    def _append(
-        self,
-        kind: str,
-        name: str,
-        expected: RefEntry | None,
-        commit: str | None,
-        reason: str,
-        author: str | None,
-    ) -> None:
-        time = timestamp()
-        if commit is not None:
-            self._store.stand_on(commit, time=time)
-        self._store.refs.append(
-            kind, name, expected, commit, author=author or self.author, reason=reason, time=time
-        )
+        return branching.delete(self._store, "tags", name, author=author or self.author)
 
     def pins(self) -> list[Pin]:
         """What keeps the data of models alive: a pin for each commit that a logged model stands on."""
@@ -1095,16 +891,8 @@ class Repository:
 
     def reflog(self, name: str | None = None, *, kind: str | None = None) -> list[RefEntry]:
         """Every move of a branch (or of a tag), newest first; the current branch unless told."""
-        name = name or self.current_branch
-        kinds = [kind] if kind is not None else ["heads", "tags"]
-        for candidate in kinds:
-            entries: list[RefEntry] = self._store.refs.log(candidate, name)
-            if entries:
-                return entries
-        near = names.nearest(name, [*self._live("heads"), *self._live("tags")])
-        raise NotFound(
-            f"there is no branch or tag {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
-        )
+        kinds = ["heads", "tags"] if kind is None else [kind]
+        return branching.log(self._store, kinds, name or self.current_branch)
 
     # -- looking after it ------------------------------------------------------------------------
 
@@ -1114,7 +902,7 @@ class Repository:
         Every object's checksum is computed. ``deep`` also decodes every chunk, proves its digest and
         computes its Parquet statistics again.
         """
-        from fsvc.engine.verify import verify
+        from fsvc.engine.verification import verify
 
         return verify(self._store, deep=deep, progress=progress)
 
@@ -1283,48 +1071,17 @@ class Repository:
         again after it was interrupted, and goes on then.
         """
         from fsvc.engine.erasing import purge
+        from fsvc.query.searching import row_search
 
-        search = self._row_search(name, list(keys), between, where)
         return purge(
             self._store,
             name,
-            search,
+            row_search(name, list(keys), between, where),
             delete=delete,
             author=author or self.author,
             reason=reason,
             progress=progress,
         )
-
-    @staticmethod
-    def _row_search(
-        name: str, keys: Sequence[Any], between: tuple[Any, Any] | None, where: str | None
-    ) -> Searcher:
-        """What finds rows that are named in one of several ways."""
-        if bool(keys or between) == (where is not None):
-            raise InvalidUse("rows are named by keys, or by a condition", hint="give one of them")
-        if where is not None:
-            from fsvc.query.searching import condition_search
-
-            return lambda store: condition_search(store, name, where)
-        from fsvc.engine.blame import KeyRange
-        from fsvc.engine.searching import KeySearch
-        from fsvc.engine.surveying import versions_of
-
-        wanted: list[Any] = [key if isinstance(key, tuple) else (key,) for key in keys]
-        if between is not None:
-            wanted.append(KeyRange(*between))
-
-        def by_key(store: Store) -> KeySearch:
-            for snapshot in reversed(versions_of(store, name)):
-                try:
-                    manifest = store.manifest(snapshot)
-                except (GoneError, Corruption):
-                    continue  # what has to be there is looked at by who searches
-                if manifest.key:
-                    return KeySearch(manifest.key, manifest.schema, wanted)
-            raise InvalidUse(f"feature set {name!r} has no key", hint="name its rows by a condition: --where")
-
-        return by_key
 
     def explain(self, identifier: str, *, snapshots: Iterable[str] = ()) -> Explanation:
         """Say what keeps the commit, snapshot, object or pack whose id begins so.
@@ -1364,45 +1121,6 @@ def _parse(revision: str | Revision | None) -> Revision:
     return parse_revision(revision)
 
 
-def _of(value: Keys | None, name: str) -> tuple[str, ...] | None:
-    """What is said for one feature set: for it alone, or for all."""
-    if isinstance(value, Mapping):
-        value = value.get(name)
-    if value is None:
-        return None
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _write(
-    table: Any,
-    key: Sequence[str],
-    sort_by: Sequence[str] | None,
-    draft: CommitDraft | None,
-    *,
-    parent: Any,
-    threads: int | None,
-    progress: Progress,
-    name: str,
-) -> Written:
-    from fsvc.engine.writing import write_snapshot
-    from fsvc.sources import open_source, sort_source
-
-    with open_source(table) as source:
-        if sort_by:
-            source = sort_source(source, sort_by)
-        return write_snapshot(
-            source.schema,
-            source.batches(),
-            key=key,
-            sink=draft.sink if draft is not None else None,
-            parent=parent,
-            threads=threads,
-            progress=progress,
-            total_rows=source.num_rows,
-            name=name,
-        )
-
-
 def _queried(table: Any) -> Any:
     """A table for a query to name: a snapshot is read in place, anything else as it would be committed."""
     if isinstance(table, Snapshot):
@@ -1416,37 +1134,3 @@ def _queried(table: Any) -> Any:
 
     with open_source(table) as source:
         return pa.Table.from_batches(source.batches(), source.schema)
-
-
-class Identified:
-    """The identity that a table would have in any repository."""
-
-    def __init__(self, written: Written) -> None:
-        self.id = written.manifest.id
-        self.schema = written.manifest.schema
-        self.num_rows = written.manifest.num_rows
-        self.key = written.manifest.key
-
-
-def identify(
-    table: Any,
-    *,
-    key: str | Sequence[str] = (),
-    sort_by: str | Sequence[str] | None = None,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> Identified:
-    """The snapshot id of a table or file with this key, without a repository."""
-    order = None if sort_by is None else _of(sort_by, "")
-    return Identified(
-        _write(
-            table,
-            _of(key, "") or (),
-            order,
-            None,
-            parent=None,
-            threads=threads,
-            progress=progress,
-            name="table",
-        )
-    )

@@ -38,7 +38,7 @@ from fsvc.errors import (
 )
 from fsvc.format import names, strictjson
 from fsvc.format.expectation import expected_of
-from fsvc.repository import Repository, enclosing, identify
+from fsvc.repository import Repository, enclosing
 from fsvc.repository import init as init_repository
 from fsvc.snapshot import Commit, Snapshot
 
@@ -835,6 +835,8 @@ def _digest(path: Path) -> str | None:
 
 def _identity(path: Path, key: tuple[str, ...], progress: Progress) -> tuple[str | None, str | None]:
     """The snapshot id of the table in a file; or none, and why the file cannot be committed as it is."""
+    from fsvc.drafting import identify
+
     try:
         return identify(path, key=key, progress=progress).id, None
     except _ANOTHER_TABLE as error:

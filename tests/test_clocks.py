@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 from test_gc import Collecting, lose
 from test_patches import changed, features
-from test_repack import Clock
+from wall import Clock, Wall, hang
 from wholeness import assert_whole, new, opened, reopened
 
 from fsvc.engine import compaction, pins
@@ -29,25 +28,13 @@ from fsvc.storage.memory import MemoryStorage
 Count = Callable[[str, int], None]
 
 YEAR = 365 * 24 * 3600
-START = datetime(2026, 11, 1, tzinfo=UTC)
 JUMPS = (-30 * YEAR, -YEAR, -15 * 24 * 3600, -3600, 7 * 24 * 3600, 15 * 24 * 3600, YEAR, 30 * YEAR)
-
-
-class Wall(datetime):
-    """What ``datetime`` is to the program, with a clock of the test's."""
-
-    clock: Clock
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-        return (START + timedelta(seconds=cls.clock.now)).astimezone(tz)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the wall: what commits and refs write, and by what a store in memory tells ages."""
-    Wall.clock = Clock()
-    monkeypatch.setattr("fsvc.engine.clock.datetime", Wall)
+    hang(monkeypatch)
     return Wall.clock
 
 
@@ -67,7 +54,7 @@ class Jumping(Collecting):
     @initialize()
     def begin(self) -> None:
         super().begin()
-        Wall.clock = self.clock
+        Wall.show(self.clock)
 
     @rule(seconds=st.sampled_from(JUMPS))
     def jump(self, seconds: int) -> None:

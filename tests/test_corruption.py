@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fsvc.engine.store import Store, create
-from fsvc.engine.verify import Report
+from fsvc.engine.verification import Report
 from fsvc.errors import Corruption, NotFound
 from fsvc.format import index, pack
 from fsvc.query.filesystem import SnapshotFileSystem

@@ -14,7 +14,7 @@ import pytest
 from memory import memory_repository
 
 import fsvc
-from fsvc import Repository
+from fsvc import Repository, drafting
 from fsvc.errors import (
     Conflict,
     ConflictError,
@@ -371,7 +371,7 @@ def test_what_cannot_be_changed_is_told(repo: Repository) -> None:
 def test_a_table_that_was_called_so_before_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     repo = memory_repository()
     with monkeypatch.context() as patched:
-        patched.setattr(Repository, "_refuse_home", lambda *_: None)  # as an older fsvc
+        patched.setattr(drafting, "_refuse_home", lambda *_: None)  # as an older fsvc
         repo.commit({"customers": BALANCES, "customers.expectations": BALANCES}, key="id", message="m")
     made = repo.commit(
         {"customers": with_balance(1, 2, 300), "customers.expectations": with_balance(1, 2, 3)}, message="m"

@@ -13,7 +13,7 @@ from crash import CrashState, Recording, Unsynced, after_crashes, recorded
 from hypothesis import given
 from hypothesis import strategies as st
 from test_patches import changed, features
-from test_repack import Clock
+from wall import Clock
 from wholeness import TIME, new, opened, reopened
 
 from fsvc.engine import condemned

@@ -31,6 +31,7 @@ LAYERS = (
         "features",
         "blame",
         "diff",
+        "drafting",
         "drift",
         "expectations",
         "merging",

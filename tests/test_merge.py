@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from memory import memory_repository
 from wholeness import assert_whole
 
-from fsvc.engine import history
+from fsvc.engine import branching, history
 from fsvc.errors import ConflictError, InvalidUse, MergeConflict, NotFound
 from fsvc.repository import Repository
 
@@ -536,14 +536,14 @@ def test_moving_forward_tries_again_when_the_branch_moved(monkeypatch: pytest.Mo
     repository.commit({"t": BASE}, key="id", message="base")
     repository.branch("theirs")
     repository.commit({"t": put(BASE, "a", 1, 5.0)}, branch="theirs", message="theirs")
-    forward = Repository.forward
+    forward = branching.forward
 
-    def late(self: Repository, *arguments: Any, **options: Any) -> None:
-        monkeypatch.setattr(Repository, "forward", forward)
-        self.commit({"other": BASE}, key="id", message="meanwhile")
-        forward(self, *arguments, **options)
+    def late(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(branching, "forward", forward)
+        repository.commit({"other": BASE}, key="id", message="meanwhile")
+        forward(*arguments, **options)
 
-    monkeypatch.setattr(Repository, "forward", late)
+    monkeypatch.setattr(branching, "forward", late)
     done = repository.merge("theirs")
     assert len(done.parents) == 2 and done.versions == {"other": 1, "t": 2}
 

@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from test_gc import lose
-from test_repack import Clock
+from wall import Clock
 from wholeness import new, opened, reopened
 
 from fsvc.engine.erased import ERASED

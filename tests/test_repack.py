@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from test_concurrency import at_once
 from test_patches import changed, features
+from wall import Clock, Wall, hang
 from wholeness import assert_whole, contents, new, opened, reopened, small
 from writer import Task, Writer
 
@@ -35,16 +36,6 @@ if TYPE_CHECKING:
     from fsvc.storage.contract import Data
 
 Count = Callable[[str, int], None]
-
-
-class Clock:
-    """A clock that stands still unless told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def files(repository: Repository, prefix: str) -> list[str]:
@@ -473,6 +464,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.clock = Clock()
+        Wall.show(self.clock, tick=1)
         self.storage = MemoryStorage(clock=self.clock)
         self.repository = new(self.storage)
         self.readers = [opened(self.storage)]
@@ -563,6 +555,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_any_order_of_commits_repacks_and_merges(monkeypatch: pytest.MonkeyPatch, count: Count) -> None:
     monkeypatch.setattr(compaction, "_FILES", 3)
+    hang(monkeypatch)
     run_state_machine_as_test(Machine, settings=settings(max_examples=12, stateful_step_count=25))
     count("sequences of 25 commits, repacks and merges compared with a model", 12)
 
@@ -573,6 +566,7 @@ def test_any_order_of_commits_repacks_and_merges_for_long(
     monkeypatch: pytest.MonkeyPatch, count: Count
 ) -> None:
     monkeypatch.setattr(compaction, "_FILES", 3)
+    hang(monkeypatch)
     run_state_machine_as_test(Machine, settings=settings(max_examples=2_000, stateful_step_count=50))
     count("sequences of 50 commits, repacks and merges compared with a model", 2_000)
 

@@ -13,6 +13,7 @@ import pytest
 from blake3 import blake3
 from memory import memory_repository
 
+from fsvc.drafting import identify
 from fsvc.engine import virtual
 from fsvc.engine.objects import PackWriter, pack_key
 from fsvc.engine.store import Store
@@ -24,7 +25,7 @@ from fsvc.format.index import FULL, Entry
 from fsvc.format.pages import ChunkPages
 from fsvc.format.stored import from_stored
 from fsvc.query.filesystem import SnapshotFileSystem
-from fsvc.repository import Repository, identify
+from fsvc.repository import Repository
 from fsvc.storage.memory import MemoryStorage
 
 

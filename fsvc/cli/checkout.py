@@ -159,7 +159,7 @@ def destination(snapshot: Snapshot, target: str | None, kind: Format | None) -> 
 
 def _holds(path: Path, snapshot: Snapshot, progress: Progress) -> bool:
     """Whether a file holds the very table of a snapshot already."""
-    from fsvc.repository import identify
+    from fsvc.drafting import identify
 
     try:
         return identify(path, key=snapshot.key, progress=progress).id == snapshot.id

@@ -35,7 +35,7 @@ def identity(
     That is the snapshot id: a hash of what the table says, whatever the format, compression or chunks.
     Files whose ids are equal hold the same table. No repository is needed. The key is part of the identity.
     """
-    from fsvc.repository import identify
+    from fsvc.drafting import identify
 
     found = []
     with context.progress("hashing") as progress:

@@ -15,7 +15,7 @@ from fsvc.errors import InvalidUse
 
 if TYPE_CHECKING:
     from fsvc.engine.repair import Repaired
-    from fsvc.engine.verify import Report
+    from fsvc.engine.verification import Report
 
 __all__ = ["verify"]
 

@@ -28,7 +28,7 @@ from fsvc.engine.objects import PackWriter, checked, index_key, pack_key, put_na
 from fsvc.engine.patched import Patched
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
-from fsvc.engine.verify import Findings, Report, Wanted, examine, read_trailer
+from fsvc.engine.verification import Findings, Report, Wanted, examine, read_trailer
 from fsvc.errors import FsvcError, KeyAbsent, StorageError
 from fsvc.format import commit as commits
 from fsvc.format import index, pages, strictjson

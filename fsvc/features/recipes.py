@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 import pyarrow as pa
 
+from fsvc.drafting import Keys
 from fsvc.engine import history
 from fsvc.engine.progress import Progress, silent
 from fsvc.errors import (
@@ -31,7 +32,7 @@ from fsvc.format.recipe import MEMBER, GivenTable, RecipeRecord
 from fsvc.format.reference import Reference
 from fsvc.query.determinism import undetermined
 from fsvc.query.sql import Answer, ask
-from fsvc.repository import Keys, Repository
+from fsvc.repository import Repository
 from fsvc.snapshot import Commit, Snapshot
 from fsvc.sources import BATCH_ROWS, Source, open_source
 

@@ -27,7 +27,7 @@ from fsvc.repository import Repository
 from fsvc.snapshot import Commit, Snapshot
 
 if TYPE_CHECKING:
-    from fsvc.engine.verify import Report
+    from fsvc.engine.verification import Report
 
 __all__ = [
     "DataSource",
@@ -181,7 +181,7 @@ def verify(
     Metadata and pins are compared first, as :func:`restore` does, which raises what that raises. Then the commit,
     the manifest and every object are read again, decoded and proven, statistics and column metadata included.
     """
-    from fsvc.engine.verify import verify_snapshot
+    from fsvc.engine.verification import verify_snapshot
 
     model = model_file(uri)
     reports: dict[str, Report] = {}

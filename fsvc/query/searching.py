@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from fsvc.engine.blame import KeyRange
+from fsvc.engine.erasing import Searcher
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.searching import KeySearch, Search, readable
 from fsvc.engine.store import Store
@@ -17,7 +21,35 @@ from fsvc.format.rowvalues import Counts
 from fsvc.format.stored import stored_type
 from fsvc.query.filtering import matching_rows
 
-__all__ = ["condition_search"]
+__all__ = ["condition_search", "row_search"]
+
+
+def row_search(
+    name: str, keys: Sequence[Any], between: tuple[Any, Any] | None, where: str | None
+) -> Searcher:
+    """What finds rows of a feature set: those of some keys, of a range of keys, or for which a condition holds.
+
+    Raises InvalidUse where both are given, or neither.
+    """
+    if bool(keys or between) == (where is not None):
+        raise InvalidUse("rows are named by keys, or by a condition", hint="give one of them")
+    if where is not None:
+        return lambda store: condition_search(store, name, where)
+    wanted: list[Any] = [key if isinstance(key, tuple) else (key,) for key in keys]
+    if between is not None:
+        wanted.append(KeyRange(*between))
+
+    def by_key(store: Store) -> KeySearch:
+        for snapshot in reversed(versions_of(store, name)):
+            try:
+                manifest = store.manifest(snapshot)
+            except (GoneError, Corruption):
+                continue  # what has to be there is looked at by who searches
+            if manifest.key:
+                return KeySearch(manifest.key, manifest.schema, wanted)
+        raise InvalidUse(f"feature set {name!r} has no key", hint="name its rows by a condition: --where")
+
+    return by_key
 
 
 def condition_search(store: Store, name: str, condition: str) -> Search:
