@@ -28,6 +28,7 @@ from fsvc.engine.progress import Progress, silent
 from fsvc.errors import Corruption, GoneError, StorageError, UnsupportedData
 from fsvc.format import index, pages
 from fsvc.format import schema as schemas
+from fsvc.format.buffers import ends
 from fsvc.format.canonical import Identity, digest, identify
 from fsvc.format.categories import child_path, dictionaries, dictionary_types
 from fsvc.format.cutting import Cutter, counted_bytes, cut_parameters
@@ -820,10 +821,6 @@ def check_text(array: pa.Array, column: str) -> None:
 
 def _is_ascii(text: pa.Array) -> bool:
     """Whether no byte of a text column is above 127, those of null slots included: quicker to see than UTF-8."""
-    kind = np.dtype(np.int64 if pa.types.is_large_string(text.type) else np.int32)
-    _, offset_buffer, data = text.buffers()
-    if not len(text) or data is None:
-        return True
-    offsets = np.frombuffer(offset_buffer, kind, len(text) + 1, text.offset * kind.itemsize)
+    offsets = ends(text)
     first, last = int(offsets[0]), int(offsets[-1])
-    return first == last or int(np.frombuffer(data, np.int8, last - first, first).min()) >= 0
+    return first == last or int(np.frombuffer(text.buffers()[2], np.int8, last - first, first).min()) >= 0

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from fsvc.errors import UnsupportedData
+from fsvc.format.buffers import ends
 from fsvc.format.stored import list_parts
 
 __all__ = [
@@ -126,14 +127,11 @@ def _fixed(array: pa.Array, width: int) -> Iterator[Part]:
 
 
 def _variable(array: pa.Array) -> Iterator[Part]:
-    large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
     if len(array) == 0:
         yield _size(0)
         return
-    dtype = np.dtype(np.int64 if large else np.int32)
-    start = array.offset * dtype.itemsize
-    _, offset_buffer, data = array.buffers()
-    offsets = np.frombuffer(offset_buffer[start : start + (len(array) + 1) * dtype.itemsize], dtype)
+    offsets = ends(array)
+    data = array.buffers()[2]
     lengths = np.diff(offsets).astype(np.int64, copy=False)
     first, last = int(offsets[0]), int(offsets[-1])
     if array.null_count:
@@ -142,8 +140,9 @@ def _variable(array: pa.Array) -> Iterator[Part]:
         if total != last - first:
             # Some null slot covers bytes: take the data without them.
             text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
-            _, offset_buffer, data = pc.fill_null(array, "" if text else b"").buffers()
-            first = int(np.frombuffer(offset_buffer, dtype, 1)[0])
+            array = pc.fill_null(array, "" if text else b"")
+            data = array.buffers()[2]
+            first = int(ends(array)[0])
             last = first + total
     yield np.ascontiguousarray(lengths).view(np.uint8).data
     yield _size(last - first)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsvc.errors import UnsupportedData
+from fsvc.format.buffers import fixed
 from fsvc.format.categories import is_list
 from fsvc.format.rowvalues import Counts, valid_rows
 from fsvc.format.stored import list_parts
@@ -142,14 +143,9 @@ def _unequal(left: pa.Array, right: pa.Array) -> Flags:
 
 def _raw(array: pa.Array, width: int) -> npt.NDArray[Any]:
     """The values of a column of fixed width as unsigned numbers, or rows of bytes."""
-    kind = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}.get(width)
-    buffer = array.buffers()[1]
-    if buffer is None or not len(array):
-        return np.zeros(0 if kind else (0, width), kind or np.uint8)
-    start = array.offset * width
-    if kind is not None:
-        return np.frombuffer(buffer, kind, len(array), start)
-    return np.frombuffer(buffer, np.uint8, len(array) * width, start).reshape(len(array), width)
+    if width in (1, 2, 4, 8):
+        return fixed(array, f"<u{width}")
+    return fixed(array, np.uint8, per_row=width).reshape(len(array), width)
 
 
 def _is_bytes(t: pa.DataType) -> bool:

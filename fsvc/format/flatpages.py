@@ -20,6 +20,7 @@ import pyarrow as pa
 import zstandard
 
 from fsvc.format import footer, thrift
+from fsvc.format.buffers import ends
 from fsvc.format.footer import LeafMeta
 from fsvc.format.rowvalues import is_binary_like
 from fsvc.format.thrift import FALSE, I32, I64, LIST, STRUCT, TRUE
@@ -154,9 +155,7 @@ def _plain(values: pa.Array) -> tuple[int, bytes]:
 
 def _plain_bytes(values: pa.Array) -> bytes:
     """Each value's bytes behind their number in four bytes."""
-    large = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
-    kind = np.dtype(np.int64 if large else np.int32)
-    offsets = np.frombuffer(values.buffers()[1], kind, len(values) + 1, values.offset * kind.itemsize)
+    offsets = ends(values)
     lengths = np.diff(offsets).astype("<u4")
     first, last = int(offsets[0]), int(offsets[-1])
     out = np.empty(last - first + 4 * len(values), np.uint8)

@@ -22,6 +22,7 @@ import xxhash
 import zstandard
 
 from fsvc.errors import Corruption
+from fsvc.format.buffers import fixed
 from fsvc.format.canonical import Identity
 from fsvc.format.content import read_content, value_bytes
 from fsvc.format.stored import list_parts
@@ -304,27 +305,19 @@ _INTEGER_TYPES = frozenset(
 )
 
 
-def _fixed(values: pa.Array, dtype: str) -> np.ndarray[Any, Any]:
-    """The buffer of an array of fixed width without nulls; not copied."""
-    kind = np.dtype(dtype)
-    if not len(values):
-        return np.empty(0, kind)
-    return np.frombuffer(values.buffers()[1], kind, len(values), values.offset * kind.itemsize)
-
-
 def _integers(values: pa.Array) -> Rows | None:
     """The values that are not null as 64-bit integers, if they are integers in some sense."""
     if values.type.id not in _INTEGER_TYPES:
         return None
     sign = "u" if pa.types.is_unsigned_integer(values.type) else "i"
-    numbers = _fixed(values.drop_null(), f"<{sign}{values.type.bit_width // 8}")
+    numbers = fixed(values.drop_null(), f"<{sign}{values.type.bit_width // 8}")
     return numbers.astype(np.uint64 if sign == "u" else np.int64, copy=False).view(np.int64)
 
 
 def _decimals(values: pa.Array) -> tuple[int, Rows] | None:
     """Floats as integers over a power of ten, if that gives every bit back; and the power."""
     width = values.type.bit_width // 8
-    floats = _fixed(values.drop_null(), f"<f{width}")
+    floats = fixed(values.drop_null(), f"<f{width}")
     if not len(floats):
         return None
     wide = floats.astype(np.float64)
@@ -416,7 +409,7 @@ def differing(left: pa.Array, right: pa.Array) -> Flags:
         return differs
     if t.id in _INTEGER_TYPES or pa.types.is_floating(t):
         kind = f"<u{t.bit_width // 8}"
-        differs |= both & (_fixed(left, kind) != _fixed(right, kind))
+        differs |= both & (fixed(left, kind) != fixed(right, kind))
         return differs
     unequal: Flags = pc.fill_null(pc.not_equal(left, right), False).to_numpy(zero_copy_only=False)
     differs |= both & unequal

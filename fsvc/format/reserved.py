@@ -32,8 +32,9 @@ def reserved_leaves(arrays: Sequence[pa.Array], fields: Sequence[pa.Field]) -> l
 
     Raises UnsupportedData where Parquet cannot hold the values.
     """
-    simple = [i for i, array in enumerate(arrays) if len(array) and _simple(array.type)]
-    rest = [i for i in range(len(arrays)) if i not in set(simple)]
+    easy = [len(array) > 0 and _simple(array.type) for array in arrays]
+    simple = [i for i, is_easy in enumerate(easy) if is_easy]
+    rest = [i for i, is_easy in enumerate(easy) if not is_easy]
     ends = [pages.ends(arrays[i]) for i in simple]
     written = pages.plain(ends, [fields[i].with_nullable(True) for i in simple])
     found: dict[int, tuple[LeafMeta, ...]] = {

@@ -8,13 +8,13 @@ with regard to offsets, and without looking at what lies in the slots of nulls.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from fsvc.errors import InvalidUse, UnsupportedData
+from fsvc.format.buffers import ends, fixed
 
 __all__ = [
     "SLOT_BYTES",
@@ -161,23 +161,11 @@ def _bits(buffer: pa.Buffer | None, offset: int, count: int) -> npt.NDArray[np.b
     return bits[offset & 7 :][:count].view(np.bool_)
 
 
-def _fixed(
-    array: pa.Array, dtype: str, buffer: int = 1, *, extra: int = 0, per_row: int = 1
-) -> npt.NDArray[Any]:
-    """A buffer of ``array`` as ``per_row`` numbers for each row, plus ``extra`` at the end; not copied."""
-    kind = np.dtype(dtype)
-    count = len(array) * per_row + extra
-    source = array.buffers()[buffer]
-    if source is None or not source.size:
-        return np.zeros(count, dtype=kind)  # some producers leave out the buffers of empty arrays
-    return np.frombuffer(source, dtype=kind, count=count, offset=array.offset * per_row * kind.itemsize)
-
-
 def _indices(array: pa.Array, valid: npt.NDArray[np.bool_] | None) -> Counts:
     """The indices of a dictionary array, 0 where ``valid`` (of the indices) is False."""
     width = array.type.index_type.bit_width // 8
     kind = "u" if type_.is_unsigned_integer(array.type.index_type) else "i"
-    indices = _fixed(array, f"<{kind}{width}").astype(np.int64, copy=False)
+    indices = fixed(array, f"<{kind}{width}").astype(np.int64, copy=False)
     return indices if valid is None else np.where(valid, indices, 0)
 
 
@@ -186,17 +174,12 @@ def _spans(array: pa.Array, valid: npt.NDArray[np.bool_] | None) -> tuple[Counts
     data_type = array.type
     if type_.is_list_view(data_type) or type_.is_large_list_view(data_type):
         kind = "<i8" if type_.is_large_list_view(data_type) else "<i4"
-        starts = _fixed(array, kind, 1).astype(np.int64, copy=False)
-        lengths = _fixed(array, kind, 2).astype(np.int64, copy=False)
+        starts = fixed(array, kind, 1).astype(np.int64, copy=False)
+        lengths = fixed(array, kind, 2).astype(np.int64, copy=False)
         if valid is not None:
             starts = np.where(valid, starts, 0)
     else:
-        large = (
-            type_.is_large_string(data_type)
-            or type_.is_large_binary(data_type)
-            or type_.is_large_list(data_type)
-        )
-        offsets = _fixed(array, "<i8" if large else "<i4", 1, extra=1).astype(np.int64, copy=False)
+        offsets = ends(array).astype(np.int64, copy=False)
         starts, lengths = offsets[:-1], np.diff(offsets)
     if valid is not None:
         lengths = np.where(valid, lengths, 0)
@@ -288,7 +271,7 @@ def _number_words(array: pa.Array) -> Words:
     data_type = array.type
     width = data_type.bit_width // 8
     if width > 8:
-        parts = _fixed(array, "<u8", per_row=width // 8).reshape(len(array), width // 8)
+        parts = fixed(array, "<u8", per_row=width // 8).reshape(len(array), width // 8)
         words: Words | None = None
         for part in range(width // 8):
             words = _fold(words, parts[:, part])
@@ -296,7 +279,7 @@ def _number_words(array: pa.Array) -> Words:
         return words
     # Integers that carry a sign are extended by it; floats are taken as bits.
     unsigned = type_.is_unsigned_integer(data_type) or type_.is_floating(data_type)
-    numbers = _fixed(array, f"<{'u' if unsigned else 'i'}{width}")
+    numbers = fixed(array, f"<{'u' if unsigned else 'i'}{width}")
     wide = np.uint64 if unsigned else np.int64
     return numbers.astype(wide, copy=False).view(np.uint64)
 
@@ -395,9 +378,7 @@ def most_row_bytes(column: pa.Array) -> int | None:
         or not len(column)
     ):
         return None
-    large = type_.is_large_string(column.type) or type_.is_large_binary(column.type)
-    offsets = _fixed(column, "<i8" if large else "<i4", extra=1)
-    return int(np.diff(offsets).max()) + SLOT_BYTES
+    return int(np.diff(ends(column)).max()) + SLOT_BYTES
 
 
 def _constant_bytes(data_type: pa.DataType) -> int | None:
@@ -449,7 +430,7 @@ def _varying_bytes(array: pa.Array) -> Counts:
         valid = valid_rows(array)
         if _is_view(data_type):
             # A view is 16 bytes, of which the first four are the length.
-            lengths = _fixed(array, "<i4", per_row=4)[::4].astype(np.int64)
+            lengths = fixed(array, "<i4", per_row=4)[::4].astype(np.int64)
             sizes = lengths + SLOT_BYTES
         elif is_binary_like(data_type):
             sizes = _spans(array, valid)[1] + SLOT_BYTES

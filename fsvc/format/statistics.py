@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fsvc.format.buffers import fixed
 from fsvc.format.footer import LeafMeta
 from fsvc.format.pages import leaf_arrays
 
@@ -61,8 +62,7 @@ def _range(leaf: pa.Array) -> tuple[bytes, bytes] | None:
     if len(values) == 0 or pa.types.is_null(t):
         return None
     if pa.types.is_floating(t):
-        bits = {16: np.float16, 32: np.float32, 64: np.float64}[t.bit_width]
-        numbers = np.frombuffer(values.buffers()[1], bits, len(values), values.offset * t.bit_width // 8)
+        numbers = fixed(values, f"<f{t.bit_width // 8}")
         return None if np.isnan(numbers).any() else (numbers.min().tobytes(), numbers.max().tobytes())
     if t.id in _WORDS:
         values = values.view(_WORDS[t.id])
