@@ -161,9 +161,13 @@ FAULTS = (
         (COMMIT, "        dead = rely(storage, packs.union(others), time=time)\n", "        dead = None\n"),
     )),
     Fault("a commit does not look for the packs that it uses again", "tests/test_gc.py tests/test_repack.py", (
-        (COMMIT, "                raise self._gone(pack_key(name)) from None\n", "                pass\n"),
+        (COMMIT, "                raise self._gone(key) from None\n", "                pass\n"),
         (COMMIT, "        dead = rely(storage, packs.union(others), time=time)\n",
                  "        dead = rely(storage, {*others}, time=time)\n"),
+    )),
+    Fault("a slow commit brings back an index file that was merged", "tests/test_repack.py", (
+        (COMMIT, "                self.store.storage.size(key)\n                there[key] = data\n",
+                 "                there[key] = data\n"),
     )),
     Fault("new objects stand on condemned ones", "tests/test_gc.py::test_what_is_condemned_is_stored_again_and_goes_all_the_same", (
         ("engine/writing.py", "                if entry is not None and entry.pack in self.objects.condemned_packs:\n",

@@ -825,3 +825,11 @@ def test_any_order_of_commits_erasures_and_collections(count: Count) -> None:
             Purging, settings=settings(max_examples=10, stateful_step_count=12, deadline=None)
         )
     count("sequences of 12 commits, erasures, expiries and collections compared with a model", 10)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+def test_any_order_of_commits_erasures_and_collections_for_long(count: Count) -> None:
+    with short_groups():
+        run_state_machine_as_test(Purging, settings=settings(max_examples=1_000, stateful_step_count=40))
+    count("sequences of 40 commits, erasures, expiries and collections compared with a model", 1_000)

@@ -23,6 +23,7 @@ from wholeness import assert_whole, contents, new, opened, reopened, small
 from writer import Task, Writer
 
 from fsvc.engine import compaction, objects, repack
+from fsvc.engine.clock import timestamp
 from fsvc.engine.committing import CommitDraft
 from fsvc.engine.condemned import GRACE_SECONDS, Lists
 from fsvc.engine.objects import PackWriter
@@ -258,6 +259,41 @@ def test_a_commit_that_took_longer_than_the_grace_is_made_again_or_calls_the_lis
         repository.repack()
     assert_versions(opened(storage), [*tables, table])
     assert_whole(opened(storage))
+
+
+def test_a_commit_that_took_for_days_does_not_bring_back_what_index_files_said() -> None:
+    clock = Clock()
+    storage = MemoryStorage(clock=clock)
+    repository = new(storage)
+    tables = versions(repository, 3)
+    repository.repack()
+    clock.now += GRACE_SECONDS
+    # The index file that it has seen names the packs of before the repack as well.
+    (seen,) = storage.keys("index/")
+    draft = opened(storage).draft({"u": tables[-1]}, key="id", branch="other")
+    repository.repack()
+    clock.now += GRACE_SECONDS + 1
+    repository.repack()
+    assert not list(storage.keys("dead/"))
+    draft.publish(message="late", author="ann")
+    assert seen not in set(storage.keys("index/"))
+    assert_versions(opened(storage), tables)
+    assert_whole(opened(storage))
+    repository.commit({"t": changed(tables[-1], 5)}, message="next")
+
+
+def test_a_commit_whose_own_packs_were_lost_is_not_published() -> None:
+    storage = MemoryStorage()
+    repository = new(storage)
+    (table,) = versions(repository, 1)
+    before = set(storage.keys("packs/"))
+    draft = opened(storage).draft({"t": changed(table, 1)}, key="id", branch="main")
+    draft.settle(timestamp())
+    for key in set(storage.keys("packs/")) - before:
+        storage.delete(key)
+    with pytest.raises(StorageError, match="is gone"):
+        draft.publish(message="m", author="ann")
+    assert_versions(opened(storage), [table])
 
 
 # -- index files -----------------------------------------------------------------------------------

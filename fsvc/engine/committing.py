@@ -11,6 +11,7 @@ import random
 import secrets
 import time as clock
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,7 @@ class CommitDraft:
         own = self._finished()
         # As before a commit: what is durable has to stand on what is.
         self._recheck(time)
-        self.store.storage.put_batch({**self.sink.reused()[1], **own})
+        self.store.storage.put_batch({**self._relied_index(), **own})
         for key, data in own.items():
             self.store.objects.remember(key, data)
 
@@ -131,6 +132,19 @@ class CommitDraft:
                 table = index.write_table(entries, compress=self._patches)
                 self._index[index_key(index.table_id(table))] = table
         return self._index
+
+    def _relied_index(self) -> dict[str, memoryview]:
+        """Index files of other writers that say where reused objects lie: one that was seen may not be durable yet.
+
+        One that is not there any more was merged into another, which was made durable first. It is not to come back:
+        it may also name packs that are gone, and so long ago that no list says so any more.
+        """
+        there = {}
+        for key, data in self.sink.reused()[1].items():
+            with suppress(KeyAbsent):
+                self.store.storage.size(key)
+                there[key] = data
+        return there
 
     def abandon(self) -> None:
         """Give up: no ref was touched; packs that were written stay unreferenced."""
@@ -176,15 +190,16 @@ class CommitDraft:
         own_index = self._finished()
         if not self.changed and not allow_empty and self.base is not None:
             # Objects of an unchanged table are new only where old ones were lost: they take their place.
+            if own_index:
+                self._recheck(time())
             self.store.storage.put_batch(own_index)
             for key, data in own_index.items():
                 self.store.objects.remember(key, data)
             assert self._base_record is not None
             return Committed(self.base, self._base_record, created=False)
-        # Before anything is written too: index files of packs that are gone should not be written again.
+        # Before anything is written too: index files of packs that are gone should not be written.
         self._recheck(time())
-        # Other writers' index files go along: one that was seen in the store may not be durable yet.
-        batch: dict[str, bytes | memoryview] = {**self.sink.reused()[1], **own_index}
+        batch: dict[str, bytes | memoryview] = {**self._relied_index(), **own_index}
         standing: set[str] = set()
         for name, written in self.changed.items():
             parent = self._base_record.feature_sets.get(name) if self._base_record else None
@@ -276,12 +291,12 @@ class CommitDraft:
             if refused is not None:
                 raise refused
         reused, _ = self.sink.reused()
-        for name in sorted(reused):
-            try:
-                storage.size(pack_key(name))
-            except KeyAbsent:
-                raise self._gone(pack_key(name)) from None
         packs = {pack_key(name) for name in {*reused, *self._packs.packs}}
+        for key in sorted(packs):
+            try:
+                storage.size(key)
+            except KeyAbsent:
+                raise self._gone(key) from None
         dead = rely(storage, packs.union(others), time=time)
         if dead is not None:
             raise self._gone(dead)
