@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
+from test_repack import Machine
+from wall import hang
+from wholeness import new, opened
 
+from fsvc.engine import compaction
+from fsvc.engine.clock import timestamp
 from fsvc.engine.objects import pack_key
-from fsvc.engine.store import Store, create
-from fsvc.errors import StorageError, UnreadableInput
+from fsvc.engine.store import Store, commit_key, create, manifest_key
+from fsvc.errors import FsvcError, StorageError, UnreadableInput
 from fsvc.repository import Repository
 from fsvc.storage.memory import MemoryStorage
+
+Count = Callable[[str, int], None]
 
 CLASSES = ["commits/", "manifests/", "index/", "packs/"]
 
@@ -44,10 +55,6 @@ def memory() -> MemoryStorage:
     storage = MemoryStorage()
     create(storage, time="2026-11-01T00:00:00.000000Z")
     return storage
-
-
-def opened(storage: MemoryStorage) -> Repository:
-    return Repository(Store(storage), author="Test")
 
 
 def copy(storage: MemoryStorage) -> MemoryStorage:
@@ -147,6 +154,16 @@ def test_index_files_are_made_anew_from_packs_alone(original: MemoryStorage, how
     repaired = opened(storage).repair()
     assert repaired.ok, repaired.report.damages
     check_content(opened(storage))
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "empty"])
+def test_an_index_file_that_is_made_anew_may_have_the_name_of_the_damaged_one(how: str) -> None:
+    storage = memory()
+    opened(storage).commit({"customers": table(0)}, message="m", key="id")
+    damage(storage, "index/", how)
+    repaired = opened(storage).repair()
+    assert repaired.ok and repaired.quarantined
+    assert opened(storage).snapshot("customers").to_arrow().equals(table(0))
 
 
 def test_what_is_sound_in_a_damaged_pack_is_kept_and_what_is_lost_is_told(original: MemoryStorage) -> None:
@@ -296,3 +313,136 @@ def test_what_is_written_is_read_back_before_anything_is_put_aside(original: Mem
         opened(storage).repair(opened(copy(original)))
     with pytest.raises(UnreadableInput):
         opened(storage).repair("s3://nowhere")
+
+
+# -- writing where something is damaged --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "extended"])
+def test_a_commit_of_what_a_damaged_manifest_said_can_be_read(original: MemoryStorage, how: str) -> None:
+    storage = copy(original)
+    key = manifest_key(opened(storage).snapshot("customers@v1").id)
+    data = DAMAGES[how](storage.get(key))
+    assert data is not None
+    storage.delete(key)
+    storage.put_if_absent(key, data)
+    opened(storage).commit({"again": table(0)}, message="m", key="id")
+    assert opened(storage).snapshot("again").to_arrow().equals(table(0))
+    assert opened(storage).snapshot("customers@v1").to_arrow().equals(table(0))
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "extended"])
+def test_a_pack_is_not_taken_for_a_damaged_one_of_its_name(how: str) -> None:
+    storage = memory()
+    draft = opened(storage).draft({"customers": table(0)}, key="id", branch="main")
+    draft.settle(timestamp())
+    damage(storage, "index/", "lost")
+    damage(storage, "packs/", how)
+    opened(storage).commit({"customers": table(0)}, message="m", key="id")
+    assert opened(storage).snapshot("customers").to_arrow().equals(table(0))
+
+
+# -- any order of things ---------------------------------------------------------------------------
+
+
+class Damaging(Machine):
+    """Commits, repacks, collections and time that passes while files are damaged; a second repository has it all too.
+
+    Whatever is damaged: what is read is right, or an error of fsvc; nobody makes it worse; and a repair from the
+    second repository, which stores the same in packs of its own, brings everything back.
+    """
+
+    @initialize()
+    def begin(self) -> None:
+        super().begin()
+        self.donor = new(MemoryStorage(clock=self.clock))
+        self.harmed = False
+
+    def may_fail(self) -> AbstractContextManager[None]:
+        return suppress(FsvcError) if self.harmed else nullcontext()
+
+    @rule(name=st.sampled_from("ab"), edit=st.integers(0, 4))
+    def commit(self, name: str, edit: int) -> None:
+        table = self.table(name, edit)
+        time = f"2026-11-02T00:00:00.{self.number:06d}Z"
+        with self.may_fail():
+            made = opened(self.storage).commit({name: table}, key="id", message="m", time=time, threads=1)
+            self.donor.commit({name: table}, key="id", message="m", time=time, threads=1)
+            key = commit_key(made.id)
+            self.donor.store.storage.put_batch({key: self.storage.get(key)})
+            self.tables[f"{name}@{made.id}"] = self.current[name] = table
+
+    @rule()
+    def draft(self) -> None:
+        """None here: the second repository would not have it."""
+
+    publish = merge = reopen = draft
+
+    @rule(data=st.data(), how=st.sampled_from([*sorted(DAMAGES), "swapped"]))
+    def harm(self, data: st.DataObject, how: str) -> None:
+        keys = sorted(key for prefix in CLASSES for key in self.storage.keys(prefix))
+        if not keys:
+            return
+        key = data.draw(st.sampled_from(keys))
+        other = data.draw(st.sampled_from(keys))
+        was = self.storage.get(key)
+        now = self.storage.get(other) if how == "swapped" else DAMAGES[how](was) if was else None
+        self.storage.delete(key)
+        if now is not None:
+            self.storage.put_if_absent(key, now)
+        self.harmed = True
+
+    @rule()
+    def repack(self) -> None:
+        with self.may_fail():
+            opened(self.storage).repack()
+
+    @rule()
+    def collect(self) -> None:
+        with self.may_fail():
+            opened(self.storage).gc(delete=True)
+
+    @rule()
+    def repack_the_other(self) -> None:
+        assert not self.donor.repack(grace=0).damaged
+
+    @rule(data=st.data())
+    def read(self, data: st.DataObject) -> None:
+        if self.tables:
+            name = data.draw(st.sampled_from(sorted(self.tables)))
+            with self.may_fail():
+                assert opened(self.storage).snapshot(name).to_arrow().equals(self.tables[name])
+
+    @rule()
+    def repair_alone(self) -> None:
+        done = opened(self.storage).repair()
+        assert done.ok or self.harmed
+
+    @rule()
+    def repair(self) -> None:
+        done = opened(self.storage).repair(self.donor, deep=True)
+        assert done.ok, [str(damage) for damage in done.report.damages]
+        self.harmed = False
+
+    def teardown(self) -> None:
+        if hasattr(self, "storage"):
+            self.repair()
+            super().teardown()
+
+
+def _damaging(monkeypatch: pytest.MonkeyPatch, sequences: int, steps: int) -> None:
+    monkeypatch.setattr(compaction, "_FILES", 3)
+    hang(monkeypatch)
+    run_state_machine_as_test(Damaging, settings=settings(max_examples=sequences, stateful_step_count=steps))
+
+
+def test_any_order_of_damages_and_repairs(monkeypatch: pytest.MonkeyPatch, count: Count) -> None:
+    _damaging(monkeypatch, 12, 25)
+    count("sequences of 25 commits, damages and repairs compared with a model", 12)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+def test_any_order_of_damages_and_repairs_for_long(monkeypatch: pytest.MonkeyPatch, count: Count) -> None:
+    _damaging(monkeypatch, 2_000, 50)
+    count("sequences of 50 commits, damages and repairs compared with a model", 2_000)

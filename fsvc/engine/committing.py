@@ -205,7 +205,7 @@ class CommitDraft:
             parent = self._base_record.feature_sets.get(name) if self._base_record else None
             key = manifest_key(written.manifest.id)
             base = parent.snapshot if parent else None
-            if key in self._taken:
+            if key in self._taken or self._is_damaged(written.manifest.id):
                 # What is about to be deleted may be so at any time, even after it was written anew.
                 key, base = manifest_key(written.manifest.id, secrets.token_hex(16)), None
             batch[key] = self.store.manifest_file(written.manifest, base)
@@ -260,6 +260,19 @@ class CommitDraft:
             f"branch {self.branch!r} moved {_MOST_TRIES} times while this commit was being published",
             hint="try again when fewer writers are at work",
         )
+
+    def _is_damaged(self, snapshot: str) -> bool:
+        """Whether there is a file of a manifest already, and the manifest cannot be read."""
+        storage = self.store.storage
+        try:
+            storage.size(manifest_key(snapshot))
+        except KeyAbsent:
+            return False
+        try:
+            self.store.manifest_bytes(snapshot)
+        except (Corruption, GoneError):
+            return True
+        return False
 
     def _touched_meanwhile(self, current: str | None) -> str | None:
         """A feature set of this commit, or that it relies on, which the head has not as the base has it, if any.

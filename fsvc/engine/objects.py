@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
+from blake3 import blake3
 
 from fsvc.engine.condemned import Lists
 from fsvc.engine.erased import Erased
@@ -384,8 +385,8 @@ class PackWriter:
     Safe for threads. At most two packs are in memory: the one that is filled and the one that is
     being written. Nothing refers to the packs until :meth:`finish` gives the index for them.
     ``compress`` is for the packs' trailers. Packs are named by their content, and the names ``taken`` are those
-    of packs that are about to be deleted: one that would be called so gets random bytes. With ``own`` all do,
-    so that nobody else ever writes a pack of the same name.
+    of packs that are about to be deleted: one that would be called so gets random bytes, and so does one whose name a
+    damaged pack has. With ``own`` all do, so that nobody else ever writes a pack of the same name.
     """
 
     def __init__(
@@ -442,7 +443,7 @@ class PackWriter:
     def _put(self, parts: list[bytes], entries: list[Entry]) -> dict[bytes, Entry]:
         salt = secrets.token_bytes(_SALT_BYTES) if self._own else b""
         name, buffers = pack.finish([*parts, salt], entries, compress=self._compress)
-        if name in self._taken:
+        if name in self._taken or self._is_damaged(name):
             salt = secrets.token_bytes(_SALT_BYTES)
             name, buffers = pack.finish([*parts, salt], entries, compress=self._compress)
         self.packs.append(name)
@@ -451,6 +452,13 @@ class PackWriter:
             e.address: Entry(e.address, e.digest, name, e.offset, e.length, e.checksum, e.meta)
             for e in entries
         }
+
+    def _is_damaged(self, name: str) -> bool:
+        """Whether there is a pack of this name that is not what its name says."""
+        try:
+            return blake3(self._storage.get(pack_key(name))).hexdigest() != name
+        except KeyAbsent:
+            return False
 
     def entry(self, address: bytes) -> Entry | None:
         """An object that was added to this writer, if it was."""

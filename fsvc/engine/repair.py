@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -242,18 +242,25 @@ class _Repair:
             except FsvcError:
                 continue
             entries += [replace(entry, pack=name) for entry in trailer.entries()]
-        self._write_index(dict.fromkeys(entries))
-        for key in sorted(damaged):
+        written = self._write_index(dict.fromkeys(entries), damaged)
+        for key in sorted(damaged - {written}):
             self._put_aside(key)
         for name in sorted(findings.unindexed):
             self._restored[f"index of pack {name}"] = None
         return bool(damaged or packs)
 
-    def _write_index(self, entries: Iterable[Entry]) -> None:
+    def _write_index(self, entries: Iterable[Entry], damaged: Collection[str] = ()) -> str | None:
+        """Write an index file of some objects; gives its key. It may be what one of the damaged ones was."""
         listed = list(entries)
-        if listed:
-            table = index.write_table(listed, compress=PATCHES in self._store.info.features)
-            self._storage.put_batch({index_key(index.table_id(table)): table})
+        if not listed:
+            return None
+        table = index.write_table(listed, compress=PATCHES in self._store.info.features)
+        key = index_key(index.table_id(table))
+        if key not in damaged:
+            self._storage.put_batch({key: table})
+        else:
+            self._replace(key, table)
+        return key
 
     # -- objects ---------------------------------------------------------------------------------
 
