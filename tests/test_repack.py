@@ -27,7 +27,7 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.committing import CommitDraft
 from fsvc.engine.condemned import GRACE_SECONDS, Lists
 from fsvc.engine.objects import PackWriter
-from fsvc.errors import FsvcError, StorageError
+from fsvc.errors import Corruption, FsvcError, StorageError
 from fsvc.format import index
 from fsvc.repository import Repository
 from fsvc.storage.local import LocalStorage
@@ -291,7 +291,7 @@ def test_a_commit_whose_own_packs_were_lost_is_not_published() -> None:
     draft.settle(timestamp())
     for key in set(storage.keys("packs/")) - before:
         storage.delete(key)
-    with pytest.raises(StorageError, match="is gone"):
+    with pytest.raises(Corruption, match="is missing"):
         draft.publish(message="m", author="ann")
     assert_versions(opened(storage), [table])
 

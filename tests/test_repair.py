@@ -21,7 +21,7 @@ from fsvc.engine import compaction
 from fsvc.engine.clock import timestamp
 from fsvc.engine.objects import pack_key
 from fsvc.engine.store import Store, commit_key, create, manifest_key
-from fsvc.errors import FsvcError, StorageError, UnreadableInput
+from fsvc.errors import Corruption, FsvcError, StorageError, UnreadableInput
 from fsvc.repository import Repository
 from fsvc.storage.memory import MemoryStorage
 
@@ -340,6 +340,15 @@ def test_a_pack_is_not_taken_for_a_damaged_one_of_its_name(how: str) -> None:
     damage(storage, "packs/", how)
     opened(storage).commit({"customers": table(0)}, message="m", key="id")
     assert opened(storage).snapshot("customers").to_arrow().equals(table(0))
+
+
+def test_a_commit_that_needs_a_lost_pack_says_that_it_is_damage(original: MemoryStorage) -> None:
+    storage = copy(original)
+    damage(storage, "packs/", "lost")
+    with pytest.raises(Corruption, match="uses again, is missing"):
+        opened(storage).commit({"again": table(0)}, message="m", key="id")
+    assert opened(storage).repair(opened(copy(original))).ok
+    opened(storage).commit({"again": table(0)}, message="m", key="id")
 
 
 # -- any order of things ---------------------------------------------------------------------------

@@ -18,12 +18,12 @@ from typing import Any
 from fsvc.engine import history
 from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import compact
-from fsvc.engine.condemned import rely
+from fsvc.engine.condemned import pack_of, rely
 from fsvc.engine.erased import refusal
 from fsvc.engine.objects import PackWriter, index_key, pack_key
 from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
 from fsvc.engine.writing import NewObjects, Written
-from fsvc.errors import Conflict, ConflictError, Corruption, GoneError, KeyAbsent, StorageError
+from fsvc.errors import Conflict, ConflictError, Corruption, FsvcError, GoneError, KeyAbsent, StorageError
 from fsvc.format import index
 from fsvc.format.commit import CommitRecord, SetVersion
 from fsvc.format.manifest import Manifest
@@ -294,6 +294,7 @@ class CommitDraft:
     def _recheck(self, time: str, others: Collection[str] = ()) -> None:
         """Raise StorageError where a pack, or another file, that this commit stands on is gone, or about to go.
 
+        Raises Corruption where one is lost without anybody having deleted it.
         Raises ErasedError where the commit would bring back rows that were erased.
         """
         storage = self.store.storage
@@ -314,8 +315,16 @@ class CommitDraft:
         if dead is not None:
             raise self._gone(dead)
 
-    @staticmethod
-    def _gone(key: str) -> StorageError:
+    def _gone(self, key: str) -> FsvcError:
+        """The error of a file that is not there: it was deleted lately, or it is lost."""
+        objects, pack = self.store.objects, pack_of(key)
+        objects.refresh()
+        if pack not in objects.dead_packs and any(pack in table.packs for table in objects.tables()):
+            return Corruption(
+                f"{key}, which this commit uses again, is missing",
+                hint="run 'fsvc verify' to see what it affects; 'fsvc verify --repair' brings back what another"
+                " copy has",
+            )
         return StorageError(f"{key}, which this commit uses again, is gone", hint="commit again")
 
     def _record(
