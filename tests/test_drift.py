@@ -350,6 +350,23 @@ def test_times_are_measured_and_judged_only_where_they_are_asked_for(repo: fsvc.
     assert repo.drift(before, after, columns=["at"]).drifted_columns == ("at",)
 
 
+def test_times_of_day_are_judged_and_shown_without_a_date(repo: fsvc.Repository) -> None:
+    morning = pa.array([8 * 3600 + minute * 60 for minute in range(100)], pa.time32("s"))
+    evening = pa.array([(20 * 3600 + minute * 60) * 1000 for minute in range(100)], pa.time32("ms"))
+    report = drift(repo, {"at": morning}, {"at": evening})
+    (column,) = report.columns
+    assert column.kind == "time of day" and column.drifted
+    assert column.metrics["wasserstein"] == 12 * 3600e6
+    assert column.bins is not None and column.bins.labels[0].startswith("below 08:")
+    page = report.to_html()
+    assert "20:00:00" in page and "12 h" in page and "1970" not in page
+
+
+def test_no_columns_are_no_comparison(repo: fsvc.Repository) -> None:
+    with pytest.raises(InvalidUse, match="no columns"):
+        drift(repo, {"x": [1]}, {"x": [2]}, columns=[])
+
+
 def test_time_zones_are_points_in_time(repo: fsvc.Repository) -> None:
     moments = pa.array([0, 3_600_000_000] * 50, pa.timestamp("us", "UTC"))
     elsewhere = moments.cast(pa.timestamp("us", "America/New_York"))

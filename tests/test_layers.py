@@ -42,6 +42,7 @@ LAYERS = (
     ("fsvc",),
     ("mlflow", "spark"),
     ("cli",),
+    ("__main__",),
 )
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 

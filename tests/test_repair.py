@@ -387,13 +387,16 @@ class Damaging(Machine):
 
     publish = merge = reopen = draft
 
-    @rule(data=st.data(), how=st.sampled_from([*sorted(DAMAGES), "swapped"]))
-    def harm(self, data: st.DataObject, how: str) -> None:
-        keys = sorted(key for prefix in CLASSES for key in self.storage.keys(prefix))
+    @rule(
+        prefix=st.sampled_from(CLASSES),
+        which=st.integers(0, 99),
+        how=st.sampled_from([*sorted(DAMAGES), "swapped"]),
+    )
+    def harm(self, prefix: str, which: int, how: str) -> None:
+        keys = sorted(self.storage.keys(prefix))
         if not keys:
             return
-        key = data.draw(st.sampled_from(keys))
-        other = data.draw(st.sampled_from(keys))
+        key, other = keys[which % len(keys)], keys[(which + 1) % len(keys)]
         was = self.storage.get(key)
         now = self.storage.get(other) if how == "swapped" else DAMAGES[how](was) if was else None
         self.storage.delete(key)

@@ -42,6 +42,7 @@ _SAMPLED_GROUPS = 16
 _SAMPLED_SHARE = 8
 """And in no more than one of so many, but one."""
 _OTHERS = "all others"
+_SHOWN = {"time": numbers.time_text, "time of day": numbers.clock_text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,16 @@ class Options:
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
+        if self.columns is not None and not self.columns:
+            raise InvalidUse(
+                "no columns are named to be compared", hint="without 'columns' all are, but the key"
+            )
         if not 2 <= self.bins <= 1000:
             raise InvalidUse(f"there are from 2 to 1,000 bins, not {self.bins}")
 
 
 def kind_of(kind: pa.DataType) -> str:
-    """How columns of a type are measured: number, category, time, text (its length, perhaps), or other."""
+    """How columns of a type are measured: number, category, time, time of day, text (its length, perhaps), or other."""
     if isinstance(kind, pa.BaseExtensionType):
         return kind_of(kind.storage_type)
     if pa.types.is_dictionary(kind):
@@ -82,8 +87,10 @@ def kind_of(kind: pa.DataType) -> str:
         or pa.types.is_duration(kind)
     ):
         return "number"
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return "time"
+    if pa.types.is_time(kind):
+        return "time of day"
     return "other"
 
 
@@ -195,7 +202,7 @@ class _Comparison:
         (summary,) = column_summaries(self.readers[0], [pair.before])
         profile = Profile(self.sides[0].num_rows, summary.nulls or 0)
         metrics = dict.fromkeys(("psi", "js", "nulls"), 0.0)
-        if pair.kind in ("number", "time"):
+        if pair.kind in ("number", "time", "time of day"):
             metrics |= dict.fromkeys(("ks", "ks_error", "wasserstein", "wasserstein_error"), 0.0)
         return ColumnDrift(pair.name, pair.kind, "identical", pair.judged, profile, profile, metrics)
 
@@ -206,7 +213,7 @@ class _Comparison:
         pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-drift")
         try:
             pairs = [dataclasses.replace(pair, kind=self._kind(pair)) for pair in pairs]
-            lengths = [pair for pair in pairs if pair.kind in ("number", "time", "text")]
+            lengths = [pair for pair in pairs if pair.kind in ("number", "time", "time of day", "text")]
             running = [pool.submit(self._numbers, pair) for pair in lengths]
             counted = [pair for pair in pairs if pair.kind == "category"]
             if counted:
@@ -259,7 +266,7 @@ class _Comparison:
                 _parts(reader, at, self._over) for reader, at in zip(self.readers, positions, strict=True)
             ]
             sample, source = _sample(self.readers[0], pair.before)
-        shown = numbers.time_text if pair.kind == "time" else numbers.number_text
+        shown = _SHOWN.get(pair.kind, numbers.number_text)
         found = numbers.measure(*parts, bins=self.options.bins, sample=sample, source=source, shown=shown)
         metrics = _share_metrics(found.before, found.after, found.bins)
         if found.distances is not None:

@@ -19,7 +19,16 @@ import pyarrow.compute as pc
 from fsvc.drift.metrics import Counts, Distances, Values, binned_distances, exact_distances
 from fsvc.drift.report import Bins, Profile
 
-__all__ = ["Measured", "as_numbers", "measure", "number_text", "quantiles", "sorted_sample", "time_text"]
+__all__ = [
+    "Measured",
+    "as_numbers",
+    "clock_text",
+    "measure",
+    "number_text",
+    "quantiles",
+    "sorted_sample",
+    "time_text",
+]
 
 FINE_BINS = 100
 """At least so many bins are counted for binned distances; their edges include those of the coarse bins."""
@@ -291,6 +300,12 @@ def number_text(value: float) -> str:
 def time_text(value: float) -> str:
     """A time that is given in microseconds since 1970 UTC."""
     return str(np.datetime64(int(value), "us")).rstrip("0").removesuffix(".").removesuffix("T00:00:00")
+
+
+def clock_text(value: float) -> str:
+    """A time of day that is given in microseconds since midnight."""
+    text = str(np.datetime64(int(value), "us")).partition("T")[2]
+    return text.rstrip("0").removesuffix(".") if "." in text and text.endswith("0") else text
 
 
 def sorted_sample(arrays: Iterable[pa.Array]) -> Values:

@@ -100,6 +100,15 @@ def _time(value: float | None) -> str:
         return _number(value)
 
 
+def _clock(value: float | None) -> str:
+    """Microseconds since midnight, as a time of day."""
+    midnight = datetime(1970, 1, 1)  # noqa: DTZ001 - there is no zone
+    return "" if value is None else str((midnight + timedelta(microseconds=value)).time())
+
+
+_TIMES = {"time": _time, "time of day": _clock}
+
+
 def _span(value: Any) -> str:
     """Microseconds, in the greatest unit of which there is one."""
     if not isinstance(value, int | float):
@@ -233,17 +242,15 @@ def _profiles(column: Mapping[str, Any]) -> Iterator[str]:
         values = [column[side][key] for side in ("before", "after")]
         if any(value is not None for value in values) and (key not in ("nan", "infinite") or any(values)):
             shown = _number
-            if column["kind"] == "time":
-                shown = {"minimum": _time, "maximum": _time, "mean": _time, "deviation": _span}.get(
-                    key, _number
-                )
+            if column["kind"] in _TIMES and key in ("minimum", "maximum", "mean", "deviation"):
+                shown = _span if key == "deviation" else _TIMES[column["kind"]]
             cells = "".join(f'<td class="n">{shown(value)}</td>' for value in values)
             yield f"<tr><td>{word}</td>{cells}</tr>"
     yield "</table><table>"
     for key, word in _METRICS:
         if key in column["metrics"]:
             error = column["metrics"].get(f"{key}_error")
-            shown = _span if column["kind"] == "time" and key == "wasserstein" else _number
+            shown = _span if column["kind"] in _TIMES and key == "wasserstein" else _number
             within = f' <span class="faint">± {shown(error)}</span>' if error else ""
             yield f'<tr><td>{word}</td><td class="n">{shown(column["metrics"][key])}{within}</td></tr>'
     yield "</table>"

@@ -46,8 +46,8 @@ class Profile:
 
     ``rows`` of which ``nulls``, ``nan`` and ``infinite`` (either sign) have no finite number. ``minimum``, ``maximum``,
     ``mean`` and ``deviation`` (of the population) are of the finite numbers, in the column's unit: of times
-    microseconds since 1970 UTC, of texts characters; None where there are none. ``distinct`` is how many
-    categories there are.
+    microseconds since 1970 UTC, or since midnight, of texts characters; None where there are none. ``distinct`` is
+    how many categories there are.
     """
 
     rows: int
@@ -99,7 +99,7 @@ class ColumnDrift:
 
     Attributes:
         name: the column.
-        kind: how it was measured: ``number``, ``category``, ``time``, ``text`` (by its length) or
+        kind: how it was measured: ``number``, ``category``, ``time``, ``time of day``, ``text`` (by its length) or
             ``other`` (nulls only).
         method: ``exact``, ``binned``, ``identical`` (known by its digests, not read), ``counted`` (categories),
             ``nulls`` (nothing else is measured), or ``none`` (one side has no rows).

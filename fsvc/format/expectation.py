@@ -221,6 +221,15 @@ def listed(value: Any) -> list[Expectation]:
                 hint='write {"expectations": [...]}',
             )
         value = value["expectations"]
+    elif (
+        isinstance(value, Mapping)
+        and any(isinstance(member, list) for member in value.values())
+        and ("kind" not in value)
+    ):
+        raise InvalidUse(
+            "it has no member 'expectations'",
+            hint='write {"expectations": [...]} in JSON, and [[expectations]] before each in TOML',
+        )
     elif isinstance(value, (Mapping, Expectation)):
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):

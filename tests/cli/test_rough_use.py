@@ -370,3 +370,11 @@ def test_a_file_that_goes_away_before_it_is_parsed(place):
     with pytest.raises(UnreadableInput, match="was removed while it was read"):
         list(files.read())
     files.close()
+
+
+def test_the_module_runs_as_the_command():
+    ran = subprocess.run(
+        [sys.executable, "-m", "fsvc", "log", "--nothing"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2
+    assert "fsvc: no such option '--nothing'" in ran.stderr
