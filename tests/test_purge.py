@@ -758,7 +758,8 @@ class Purging(RuleBasedStateMachine):
             return
         done = purge(opened(self.storage), **names)
         holding = {n for n, table in enumerate(self.tables) if person in table["id"].to_pylist()}
-        assert {one.commit for one in done.affected} <= {self.commits[n] for n in holding}
+        # One that was erased in part may lose a column besides, which a row group that goes had stored again.
+        assert {one.commit for one in done.affected} <= {self.commits[n] for n in holding | self.erased}
         self.gone.add(person)
         self.erased |= holding
         marks = [token(i) for i in self.gone] + [f"person{i}@".encode() for i in self.gone]
