@@ -1052,6 +1052,7 @@ class Repository:
         keys: Iterable[Any] = (),
         between: tuple[Any, Any] | None = None,
         where: str | None = None,
+        finish: bool = False,
         reason: str = "",
         delete: bool = False,
         author: str | None = None,
@@ -1067,16 +1068,21 @@ class Repository:
         should not name anybody.
 
         Raises NotFound for an unknown feature set, InvalidUse for one without a key and for values that are none of the
-        key's. With ``delete`` raises Conflict as long as the head of a branch holds such rows. May be called
-        again after it was interrupted, and goes on then.
+        key's. With ``delete`` raises Conflict as long as the head of a branch holds such rows. After it was
+        interrupted it may be called again, and goes on then; or with ``finish`` in place of rows and reason, which
+        finishes all purges that were interrupted. Until then they stand in ``unfinished`` of what this,
+        :meth:`verify`, :meth:`gc` and :meth:`repack` give.
         """
-        from fsvc.engine.erasing import purge
+        from fsvc.engine.erasing import nothing_more, purge
         from fsvc.query.searching import row_search
 
+        wanted = list(keys)
+        if finish and (wanted or between or where is not None):
+            raise InvalidUse("to finish is to erase no more rows", hint="name no rows with it")
         return purge(
             self._store,
             name,
-            row_search(name, list(keys), between, where),
+            nothing_more if finish else row_search(name, wanted, between, where),
             delete=delete,
             author=author or self.author,
             reason=reason,

@@ -669,14 +669,22 @@ def _crash(light_path: Path, *, every: bool) -> int:
         one = reopened(left)
         report = one.verify(deep=True)
         assert report.ok, [str(damage) for damage in report.damages]
+        records = list(storage.keys(ERASED))
+        # As long as anything is left of what a record names, everybody is told.
+        assert report.unfinished or not records or not traces(storage, contents)
+        assert report.unfinished == one.gc().unfinished == one.repack(dry_run=True).unfinished
         assert one.snapshot("people").to_arrow().equals(tables[-1])
         for number in (1, 2):
             try:
                 assert one.snapshot(f"people@v{number}").to_arrow().equals(tables[number - 1])
             except ErasedError:
                 assert list(storage.keys(ERASED))
-        purge(one)
+        if records:
+            one.purge("people", finish=True, delete=True)
+        else:
+            purge(one)
         assert traces(storage, contents) == set()
+        assert not one.verify().unfinished
         assert_erased(reopened(left), tables, [3])
         more = people(62, without=[WHO], scores=4)
         reopened(left).commit({"people": more}, message="m", threads=1)
@@ -697,6 +705,89 @@ def test_a_crash_at_any_point_leaves_the_old_state_or_a_purge_to_be_finished(
 @pytest.mark.soak
 def test_every_crash_state_is_whole(light_path: Path, count: Count) -> None:
     count("crash states of a purge reopened, purged and committed to", _crash(light_path, every=True))
+
+
+class Killed(BaseException):
+    """What stands for a process that ends here."""
+
+
+def killed(storage: Interrupted, repository: Repository, calls: int) -> None:
+    """A purge that ends before its Nth write or deletion."""
+
+    def kill() -> None:
+        raise Killed
+
+    storage.left, storage.then = calls, kill
+    with pytest.raises(Killed):
+        purge(repository)
+
+
+def test_a_purge_that_was_killed_is_finished_without_the_rows_being_named() -> None:
+    calls = 1
+    while True:
+        storage = Interrupted()
+        repository = new(storage)
+        lists = people(60, without=[WHO])
+        # In the second version nobody has the nick, and the list of nicks still has it.
+        old = people(60)
+        middle = lists.set_column(4, "nick", old["nick"].filter(pc.not_equal(old["id"], WHO)))
+        tables = commit_all(repository, [old, middle, people(60, without=[WHO], scores=1)])
+        contents = contents_of(repository)
+        try:
+            killed(storage, repository, calls)
+        except pytest.fail.Exception:
+            assert calls > 10
+            return
+        calls += 1
+        again = opened(storage)
+        if not list(storage.keys(ERASED)):
+            continue
+        (left,) = again.verify().unfinished
+        assert (left.feature_set, left.reason) == ("people", "asked for on paper")
+        assert again.purge("people", finish=True).unfinished == (left,)
+        done = again.purge("people", finish=True, delete=True)
+        assert (done.unfinished, done.record) == ((left,), left.record)
+        assert traces(storage, contents) == set()
+        assert_erased(again, tables, [3])
+        assert not again.verify().unfinished and not again.purge("people", finish=True).unfinished
+
+
+def test_a_purge_of_others_finishes_what_was_interrupted() -> None:
+    storage = Interrupted()
+    repository = new(storage)
+    tables = commit_all(repository, few())
+    contents = contents_of(repository)
+    killed(storage, repository, 3)
+    (left,) = opened(storage).verify().unfinished
+    assert purge(opened(storage), keys=[1000], reason="another").unfinished == (left,)
+    assert traces(storage, contents) == set()
+    assert_erased(opened(storage), tables, [3])
+    assert not opened(storage).verify().unfinished
+
+
+def test_to_finish_names_no_rows_and_what_was_never_begun_is_not_to_be_finished() -> None:
+    repository = new(MemoryStorage())
+    commit_all(repository, few())
+    with pytest.raises(InvalidUse, match="no more rows"):
+        repository.purge("people", finish=True, keys=[WHO], delete=True)
+    done = repository.purge("people", finish=True, delete=True)
+    assert (done.affected, done.unfinished, done.record) == ((), (), None)
+    with pytest.raises(NotFound, match="did you mean|never was"):
+        repository.purge("persons", finish=True, delete=True)
+
+
+def test_a_cache_that_cannot_be_cleared_is_told(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "repository", create=True, system=Unsynced())
+    repository = new(storage)
+    commit_all(repository, few())
+    stuck = Path(storage.cache_directory or "") / "thawed" / "stuck"
+    stuck.mkdir(parents=True)
+    with pytest.raises(StorageError, match="cannot be cleared"):
+        purge(repository)
+    assert repository.verify().unfinished
+    stuck.rmdir()
+    purge(repository)
+    assert not repository.verify().unfinished
 
 
 # -- any order of things ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from writer import Task, Writer
 from fsvc.engine import compaction, objects, repack
 from fsvc.engine.clock import timestamp
 from fsvc.engine.committing import CommitDraft
-from fsvc.engine.condemned import GRACE_SECONDS, Lists
+from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn
 from fsvc.engine.objects import PackWriter
 from fsvc.errors import Corruption, FsvcError, StorageError
 from fsvc.format import index
@@ -95,6 +95,14 @@ def test_a_repack_changes_nothing_but_files(tmp_path: Path) -> None:
     repository.repack()
     assert not files(repository, "dead/")
     repository.snapshot("t@v9").write_parquet(tmp_path / "9.parquet")
+
+
+def test_what_others_condemned_is_not_said_to_wait_for_a_repack() -> None:
+    storage = MemoryStorage()
+    repository = new(storage)
+    versions(repository, 3)
+    condemn(storage, files(repository, "packs/")[:1], purpose="gc", grace=GRACE_SECONDS, time="")
+    assert opened(storage).repack(dry_run=True).waiting_bytes == 0
 
 
 def test_without_a_grace_space_is_free_at_once() -> None:

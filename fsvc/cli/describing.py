@@ -9,6 +9,7 @@ from fsvc.cli.expectations import verified_text
 from fsvc.cli.output import Output, Shown, clean, counted, human_size
 
 if TYPE_CHECKING:
+    from fsvc.engine.erased import Unfinished
     from fsvc.repository import Repository
     from fsvc.snapshot import Commit, Snapshot
 
@@ -17,6 +18,7 @@ __all__ = [
     "commit_document",
     "decorations",
     "first_line",
+    "print_unfinished",
     "refs_by_commit",
     "short",
     "snapshot_document",
@@ -127,6 +129,13 @@ def commit_document(commit: Commit, refs: Sequence[tuple[str, str]] = ()) -> dic
         "versions": dict(sorted(commit.versions.items())),
         "changes": {name: dict(change) for name, change in sorted(commit.changes.items())},
     }
+
+
+def print_unfinished(out: Output, unfinished: Iterable[Unfinished]) -> None:
+    """Say of purges that did not come to their end that rows may still be there, and how they are finished."""
+    for one in unfinished:
+        out.line(out.styled(one, fg="red", bold=True))
+        out.line("  ", one.hint)
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:

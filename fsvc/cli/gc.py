@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fsvc.cli.context import Context, command
+from fsvc.cli.describing import print_unfinished
 from fsvc.cli.exits import EXIT_CORRUPTION
 from fsvc.cli.output import Output, counted, human_size
 from fsvc.errors import InvalidUse
@@ -94,6 +95,7 @@ def _print(out: Output, done: Collected) -> None:
         out.line(f"{human_size(done.debris_bytes)} of killed processes {verb}")
     if done.freed_bytes:
         out.line(f"{human_size(done.freed_bytes)} freed")
+    print_unfinished(out, done.unfinished)
     for name in done.damaged:
         out.line(out.styled(f"pack {name} holds damaged objects and was left: see 'fsvc verify'", fg="red"))
 

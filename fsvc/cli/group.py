@@ -40,7 +40,7 @@ class Entry:
 
 
 class _Interrupted(Exception):
-    """Ctrl-C, in a form that click lets through."""
+    """Ctrl-C, in a form that click lets through, with what was noted on the way."""
 
 
 class _PipeClosed(Exception):
@@ -105,8 +105,8 @@ class LazyGroup(click.Group):
             sys.stdout.flush()
         except BrokenPipeError:
             raise _PipeClosed from None
-        except KeyboardInterrupt:
-            raise _Interrupted from None
+        except KeyboardInterrupt as interrupt:
+            raise _Interrupted(*getattr(interrupt, "__notes__", ())) from None
         return result
 
     def main(
@@ -152,9 +152,10 @@ class LazyGroup(click.Group):
             return _fail("InvalidUse", message, f"see '{path} --help'", EXIT_USAGE, json=json)
         except click.ClickException as error:
             return _fail("FsvcError", error.format_message(), None, EXIT_FAILED, json=json)
-        except (_Interrupted, click.Abort, KeyboardInterrupt):
+        except (_Interrupted, click.Abort, KeyboardInterrupt) as interrupt:
             message = "interrupted; the repository is whole"
-            return _fail("Interrupted", message, None, EXIT_INTERRUPTED, json=json)
+            notes = interrupt.args if isinstance(interrupt, _Interrupted) else ()
+            return _fail("Interrupted", message, None, EXIT_INTERRUPTED, json=json, notes=notes)
         except (_PipeClosed, BrokenPipeError):
             _silence_stdout()
             return EXIT_PIPE

@@ -28,6 +28,7 @@ _MOST_SHOWN = 20
         fsvc purge customers --key 17 --key 42 --dry-run
         fsvc purge customers --key 17 --key 42 --reason "request 118"
         fsvc purge customers --where "mail = 'a@b.c'" --reason "..." --yes
+        fsvc purge customers --finish
     """,
 )
 @click.argument("name", metavar="NAME")
@@ -36,6 +37,9 @@ _MOST_SHOWN = 20
     "--where",
     metavar="CONDITION",
     help="Rows for which a condition in SQL holds in any version; by key they are found in all.",
+)
+@click.option(
+    "--finish", is_flag=True, help="Name no rows: finish what was interrupted. 'fsvc verify' tells of it."
 )
 @click.option(
     "--reason", metavar="TEXT", help="Why. Kept for ever, and told to whoever reads what was erased."
@@ -47,6 +51,7 @@ def purge(
     name: str,
     keys: tuple[str, ...],
     where: str | None,
+    finish: bool,
     reason: str | None,
     dry_run: bool,
     yes: bool,
@@ -59,7 +64,8 @@ def purge(
     cannot be restored. Their ids, messages and numbers stay. There is no way back.
 
     Everything else stays as it is, bit for bit. Copies elsewhere are not reached: files that were checked out, clones,
-    backups, artifacts of models. Interrupted, it is finished by running it again.
+    backups, artifacts of models. Interrupted, it is finished by running it again, or by --finish, which needs no
+    rows; until then these may still be on the disk.
     """
     given = [key_options(key) for key in keys]
     ranges = [one["between"] for one in given if "between" in one]
@@ -69,8 +75,11 @@ def purge(
         "keys": [one["key"] for one in given if "key" in one],
         "between": ranges[0] if ranges else None,
         "where": where,
+        "finish": finish,
     }
-    if not dry_run and not (reason or "").strip():
+    if finish and reason is not None:
+        raise InvalidUse("what is finished has a reason already", hint="leave out --reason")
+    if not (dry_run or finish) and not (reason or "").strip():
         raise InvalidUse("an erasure needs a reason", hint="add --reason TEXT, or --dry-run to look first")
     repository = context.repository()
     asking = not yes and not dry_run
@@ -83,10 +92,10 @@ def purge(
         with context.progress("searching") as progress:
             planned = repository.purge(name, **options, progress=progress)
         if dry_run:
-            context.output.show(_document(planned), lambda out: _print_plan(out, planned))
+            context.output.show(_document(planned), lambda out: _print_plan(out, planned, finish))
             return
-        _print_plan(context.output, planned)
-        if not planned.packs:
+        _print_plan(context.output, planned, finish)
+        if not (planned.packs or planned.quarantined or planned.unfinished):
             return
         # What a branch holds is refused in any case: nobody need be asked.
         answer = None if planned.heads else click.prompt(f"type {name} to erase this for good", default="")
@@ -97,7 +106,7 @@ def purge(
 
     def people(out: Output) -> None:
         if yes:
-            _print_plan(out, done)
+            _print_plan(out, done, finish)
         if done.record is not None:
             out.line(f"erased; record {done.record[:12]}")
         out.line(f"{counted(done.rewritten, 'object')} written anew, {human_size(done.freed_bytes)} freed")
@@ -109,12 +118,17 @@ def _document(done: Purged) -> dict[str, Any]:
     return asdict(done)
 
 
-def _print_plan(out: Output, done: Purged) -> None:
+def _print_plan(out: Output, done: Purged, finish: bool) -> None:
     """What is lost, plainly."""
     verb = "lost" if done.deleted else "would be lost"
-    if not done.affected:
+    for earlier in done.unfinished:
+        finishes = "finished" if done.deleted else "would finish"
+        out.line(f"{finishes} the purge of {earlier.feature_set} of {earlier.time[:10]}: {earlier.reason}")
+    if finish and not (done.affected or done.unfinished):
+        out.line("no purge is unfinished")
+    elif not done.affected and not finish:
         out.line(f"no version of {done.feature_set} holds such rows")
-    else:
+    elif done.affected:
         total = done.whole + sum(one.feature_set == done.feature_set for one in done.affected)
         out.line(
             f"{counted(done.objects, 'chunk')} of {counted(len(done.affected), 'snapshot')} {verb};"

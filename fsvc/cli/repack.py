@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fsvc.cli.context import Context, command
+from fsvc.cli.describing import print_unfinished
 from fsvc.cli.exits import EXIT_CORRUPTION
 from fsvc.cli.output import Output, counted, human_size
 
@@ -67,5 +68,6 @@ def _print(out: Output, done: Repacked) -> None:
             f"{human_size(done.waiting_bytes)} in old packs are left for those who read them;"
             " a later 'fsvc repack' frees them"
         )
+    print_unfinished(out, done.unfinished)
     for name in done.damaged:
         out.line(out.styled(f"pack {name} holds damaged objects and was left: see 'fsvc verify'", fg="red"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fsvc.cli.context import Context, command
+from fsvc.cli.describing import print_unfinished
 from fsvc.cli.exits import EXIT_CORRUPTION
 from fsvc.cli.mlflow_access import talking_to_mlflow, tracking_uri_option
 from fsvc.cli.output import Output, counted, human_size
@@ -117,6 +118,7 @@ def _document(report: Report) -> dict[str, Any]:
         "deep": report.deep,
         "damages": [{**asdict(damage), "affects": list(damage.affects)} for damage in report.damages],
         "erased": [{**asdict(erased), "affects": list(erased.affects)} for erased in report.erased],
+        "unfinished": [asdict(one) for one in report.unfinished],
         "counts": asdict(report.counts),
     }
 
@@ -145,6 +147,7 @@ def _print(out: Output, report: Report) -> None:
         out.line(erased.detail)
         for affected in erased.affects:
             out.line("  affects ", affected)
+    print_unfinished(out, report.unfinished)
     counts = report.counts
     out.line(
         "verified ",

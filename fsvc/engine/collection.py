@@ -38,6 +38,7 @@ from fsvc.engine.catalogue import Flags, Positions
 from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import Lists, condemn, pack_of
 from fsvc.engine.deletion import Packs, delete_dead
+from fsvc.engine.erased import Unfinished
 from fsvc.engine.objects import PackWriter, pack_key
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reachability import Reach
@@ -72,7 +73,8 @@ class Collected:
     files that no ref reaches but that are too young. ``waiting`` and ``waiting_bytes`` are of files that were
     condemned before or now, and whose ``grace`` (seconds, of what is condemned now) is not over. ``freed_bytes``
     are those of files that were deleted, ``debris_bytes`` those that killed processes had left. ``damaged`` are packs
-    that were left as they are. ``deleted`` is whether anything was done at all.
+    that were left as they are. ``deleted`` is whether anything was done at all. ``unfinished`` are purges that did
+    not come to their end: a collection does not finish them.
     """
 
     deleted: bool
@@ -89,6 +91,7 @@ class Collected:
     freed_bytes: int
     debris_bytes: int
     damaged: tuple[str, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 def collect(
@@ -126,7 +129,7 @@ def collect(
         delete, grace,
         sum(commit_of(key) is not None for key in plan.files), sum(commit_of(key) is None for key in plan.files),
         plan.garbage_objects, len(plan.leaving), plan.garbage_bytes, rewritten, plan.young, *waiting, freed, debris,
-        tuple(sorted(damaged)),
+        tuple(sorted(damaged)), store.objects.unfinished(),
     )  # fmt: skip
 
 

@@ -6,6 +6,9 @@ absence and nothing more: an object that it names and that is there is read like
 It also names the row groups that were erased, each by a hash of the addresses of its key chunks, since that is what
 tells one group of rows from another. No commit may bring such a group back. A single column that comes back equal,
 say one in which all values are the same, is no secret of anybody, and is stored again.
+
+``finished/<id>.json`` says that the purge of that record has come to its end. As long as it is not there, what was
+erased may still lie on the disk, whatever can be read: the purge goes on, or was interrupted.
 """
 
 from __future__ import annotations
@@ -13,21 +16,23 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
-from fsvc.errors import Corruption, ErasedError, FsvcError
+from fsvc.errors import Corruption, ErasedError, FsvcError, KeyExists
 from fsvc.format import strictjson
 from fsvc.format.canonical import ADDRESS_BYTES, DIGEST_BYTES
 from fsvc.format.manifest import Manifest
 from fsvc.storage.contract import Storage
 
-__all__ = ["ERASED", "Erased", "Erasure", "group_names", "refusal"]
+__all__ = ["ERASED", "Erased", "Erasure", "Unfinished", "group_names", "refusal"]
 
 ERASED = "erased/"
+_FINISHED = "finished/"
 _MEMBERS = {"addresses", "author", "feature_set", "groups", "reason", "time"}
 _HEX = re.compile("[0-9a-f]*")
 
@@ -85,6 +90,30 @@ class Erasure:
         return f"{what} erased on {self.time[:10]}: {self.reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A purge that has a record and did not come to its end: it goes on, or was interrupted.
+
+    ``record`` is the id of the record, the rest is what that says.
+    """
+
+    record: str
+    feature_set: str
+    reason: str
+    time: str
+
+    def __str__(self) -> str:
+        return (
+            f"the purge of {self.feature_set} of {self.time[:10]} is not finished, its rows may still be here:"
+            f" {self.reason}"
+        )
+
+    @property
+    def hint(self) -> str:
+        """How it is brought to its end."""
+        return f"unless it is going on, finish it with 'fsvc purge {self.feature_set} --finish'"
+
+
 def _parse(name: str, data: bytes, what: str) -> Erasure:
     value: Mapping[str, Any] = strictjson.unseal(data, what=what)
     addresses, groups = value.get("addresses"), value.get("groups")
@@ -133,6 +162,19 @@ class Erased:
     def of(self, address: bytes) -> Erasure | None:
         """The record that names an object, if one does."""
         return self._by_address.get(address)
+
+    def unfinished(self) -> tuple[Unfinished, ...]:
+        """The purges that did not come to their end, of those whose records are known; oldest first."""
+        ended = {key[len(_FINISHED) : -len(".json")] for key in self._storage.keys(_FINISHED)}
+        left = [record for name, record in self.records.items() if name not in ended]
+        left.sort(key=lambda record: (record.time, record.id))
+        return tuple(Unfinished(one.id, one.feature_set, one.reason, one.time) for one in left)
+
+    def finish(self, time: str) -> None:
+        """Write down, durably, that all purges whose records are known have come to their end."""
+        for one in self.unfinished():
+            with suppress(KeyExists):
+                self._storage.put_if_absent(f"{_FINISHED}{one.record}.json", strictjson.seal({"time": time}))
 
     @property
     def groups(self) -> dict[bytes, Erasure]:

@@ -12,16 +12,18 @@ The order makes it safe to be killed anywhere, and beside commits:
 3. The old packs are condemned without a grace, looked at once more, and deleted, with what index files say of them
    (:mod:`fsvc.engine.condemned`, :mod:`fsvc.engine.deletion`). A commit that came to need one of them meanwhile
    keeps it, and then this goes around once more.
-4. Thawed chunks and packs in quarantine are deleted.
+4. Thawed chunks and packs in quarantine are deleted, and when all that is durable, the purge is marked as finished.
 
 Killed before the packs are dead, everything can be read as before, and a second run finds the same rows; killed
-later, what is left to be deleted is on the list. A reader that is at work may fail, and finds what stays when it
-reads again.
+later, what is left to be deleted is on the list. Any run that comes to its end finishes all that were killed: the
+groups are in their records, so it need not search for the rows (:func:`nothing_more`). A reader that is at work may
+fail, and finds what stays when it reads again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +33,7 @@ from fsvc.engine import history
 from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import Lists, condemn, pack_of
 from fsvc.engine.deletion import delete_dead
-from fsvc.engine.erased import Erasure
+from fsvc.engine.erased import Erasure, Unfinished
 from fsvc.engine.objects import PackWriter, pack_key
 from fsvc.engine.pins import list_pins
 from fsvc.engine.progress import Progress, silent
@@ -42,13 +44,13 @@ from fsvc.engine.standing import needed_packs
 from fsvc.engine.store import PATCHES, Store, commit_key
 from fsvc.engine.surveying import Affected, Survey, versions_of
 from fsvc.engine.thawing import Thawed
-from fsvc.errors import Conflict, Corruption, InvalidUse, KeyAbsent, StorageError
+from fsvc.errors import Conflict, Corruption, FsvcError, InvalidUse, KeyAbsent, StorageError
 from fsvc.format import index, pages
 from fsvc.format.canonical import ADDRESS_BYTES
 from fsvc.format.extension import fits
 from fsvc.format.index import Entry
 
-__all__ = ["Purged", "Searcher", "purge"]
+__all__ = ["Purged", "Searcher", "nothing_more", "purge"]
 
 Searcher = Callable[[Store], Search]
 """Makes a search through the versions of a feature set, as they are in a store now."""
@@ -69,7 +71,8 @@ class Purged:
     ``models`` those that stand on such a commit. ``heads`` are branches whose newest commit holds the
     rows: as long as there are any, nothing can be erased. ``objects`` are those that go, ``rewritten`` those that
     were written anew, ``rebased`` of these are whole that were patches. ``quarantined`` are files in quarantine
-    that go. ``record`` is the id of the record, ``freed_bytes`` are those of files that were deleted.
+    that go. ``record`` is the id of the record, ``freed_bytes`` are those of files that were deleted. ``unfinished``
+    are earlier purges that did not come to their end, which this one finishes.
     """
 
     deleted: bool
@@ -89,6 +92,12 @@ class Purged:
     quarantined: int
     freed_bytes: int = 0
     record: str | None = None
+    unfinished: tuple[Unfinished, ...] = ()
+
+
+def nothing_more(_: Store) -> Search:
+    """A search that finds no rows: for a purge that only finishes those that were interrupted."""
+    return lambda _: np.zeros(0, np.int64)
 
 
 def purge(
@@ -107,7 +116,7 @@ def purge(
     rows, or a commit in the making does. Raises Corruption where something that stays cannot be read: then
     nothing is deleted.
     """
-    if delete and not reason.strip():
+    if delete and searcher is not nothing_more and not reason.strip():
         raise InvalidUse("an erasure needs a reason", hint="it is what readers of the old versions are told")
     return _Purge(store, name, searcher, progress).run(delete, author, reason)
 
@@ -127,14 +136,26 @@ class _Purge:
         return Survey(fresh, self._name, self._searcher(fresh), self._progress)
 
     def run(self, delete: bool, author: str, reason: str) -> Purged:
-        """All of it."""
+        """All of it; an error tells which purges are not finished."""
+        try:
+            return self._run(delete, author, reason)
+        except BaseException as error:
+            if delete:
+                with suppress(FsvcError):
+                    for one in self._store.objects.unfinished():
+                        error.add_note(f"{one}\n{one.hint}")
+            raise
+
+    def _run(self, delete: bool, author: str, reason: str) -> Purged:
         # What is dead from an earlier run is deleted first.
         freed = delete_dead(self._store, _PURPOSE, self._needed) if delete else 0
         survey = self._survey()
         outcome = self._outcome(survey, delete)
         if not delete:
             return outcome
-        record: str | None = None
+        if not reason.strip() and survey.erased.records:
+            reason = max(survey.erased.records.values(), key=lambda record: record.time).reason
+        record = self._known(survey)
         rewritten = rebased = 0
         for _ in range(_MOST_ROUNDS):
             self._refuse(survey)
@@ -154,14 +175,9 @@ class _Purge:
                 hint="run it again when fewer writers are at work; what was done stays done",
             )
         freed += self._tidy()
+        survey.erased.finish(timestamp())
         self._store.objects.refresh()
-        return replace(
-            outcome,
-            rewritten=rewritten,
-            rebased=rebased,
-            freed_bytes=freed,
-            record=record or self._known(survey),
-        )
+        return replace(outcome, rewritten=rewritten, rebased=rebased, freed_bytes=freed, record=record)
 
     def _needed(self, _: Store, keys: frozenset[str]) -> set[str]:
         """Those of some packs on which anything stands that stays."""
@@ -204,7 +220,7 @@ class _Purge:
             tuple(affected.values()), sum(snapshot not in affected for snapshot in own),
             tuple(survey.unsearched), tuple(reached), tuple(sorted(tags)), tuple(sorted(models)),
             tuple(self._heads(survey, affected)), len(copies), len(survey.leaving), 0, 0,
-            sum(1 for _ in self._quarantined()),
+            sum(1 for _ in self._quarantined()), unfinished=survey.erased.unfinished(),
         )  # fmt: skip
 
     @staticmethod
@@ -260,11 +276,11 @@ class _Purge:
 
     @staticmethod
     def _known(survey: Survey) -> str | None:
-        """The record of an earlier run, where it named all."""
+        """The record of an earlier run that named what is found, or that is to be finished."""
         found = [
             survey.erased.groups[group].id for group in survey.new_groups.keys() & survey.erased.groups.keys()
         ]
-        return min(found, default=None)
+        return min(found, default=None) or next((one.record for one in survey.erased.unfinished()), None)
 
     def _rewrite(self, survey: Survey) -> tuple[int, int]:
         """Write what stays of packs that go to new ones, and an index; how many objects, and how many whole."""

@@ -18,7 +18,7 @@ import numpy as np
 from blake3 import blake3
 
 from fsvc.engine.condemned import Lists
-from fsvc.engine.erased import Erased
+from fsvc.engine.erased import Erased, Unfinished
 from fsvc.engine.expired import Expired
 from fsvc.engine.forks import Lock
 from fsvc.errors import (
@@ -321,6 +321,11 @@ class Objects:
         while (patch := index.unpack_patch(entry.meta)) is not None:
             entry = self.standing(patch.bases[0], entry)
         return entry
+
+    def unfinished(self) -> tuple[Unfinished, ...]:
+        """The purges that did not come to their end, as they are now. Raises Corruption where a record is damaged."""
+        self.erased.refresh()
+        return self.erased.unfinished()
 
     def copies(self, address: bytes) -> list[Entry]:
         """An address in all index files: writers that did not know of each other may both have stored it."""

@@ -20,6 +20,7 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import delete_covered, merge
 from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn, pack_of
 from fsvc.engine.deletion import Packs, delete_dead
+from fsvc.engine.erased import Unfinished
 from fsvc.engine.objects import PACK_BYTES, PackWriter, pack_key
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reforming import reform
@@ -47,10 +48,10 @@ class Repacked:
     """What a repack did, or would do.
 
     ``bytes_before`` and ``bytes_after`` are those of packs and index files, without what was condemned: what is
-    taken once that is deleted. ``waiting_bytes`` lie in condemned packs, until ``grace`` seconds have passed;
-    ``freed_bytes`` are those of packs and index files that were deleted. ``rewritten`` objects were copied, of
+    taken once that is deleted. ``waiting_bytes`` lie in packs that repacks condemned, until ``grace`` seconds have
+    passed; ``freed_bytes`` are those of packs and index files that were deleted. ``rewritten`` objects were copied, of
     which ``reformed`` became patches. ``damaged`` are packs that were left as they are. Of a dry run, what comes
-    after is an estimate.
+    after is an estimate. ``unfinished`` are purges that did not come to their end: a repack does not finish them.
     """
 
     dry_run: bool
@@ -66,6 +67,7 @@ class Repacked:
     rewritten: int
     reformed: int = 0
     damaged: tuple[str, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,12 @@ def _sizes(store: Store) -> _Sizes:
 
 
 def _waiting(store: Store) -> int:
+    """The bytes of the packs that a repack is to delete; what others condemned is theirs."""
     lists = Lists(store.storage)
     lists.refresh()
-    leaving = lists.condemned_packs | lists.dead_packs
-    return sum(entry.size for entry in store.storage.list("packs/") if pack_of(entry.key) in leaving)
+    own = {**lists.condemned, **lists.dead}.values()
+    leaving = {key for sentence in own if sentence.purpose == _PURPOSE for key in sentence.keys}
+    return sum(entry.size for entry in store.storage.list("packs/") if entry.key in leaving)
 
 
 # -- what to rewrite -------------------------------------------------------------------------------
@@ -346,10 +350,11 @@ def _report(
         return Repacked(
             True, grace, len(before.packs), packs_after, len(before.index), min(1, len(before.index)),
             before.total, after, _waiting(store), 0, sum(map(len, plan.copied.values())),
+            unfinished=store.objects.unfinished(),
         )  # fmt: skip
     now = _sizes(store)
     return Repacked(
         False, grace, len(before.packs), len(now.packs), len(before.index), len(now.index),
         before.total, now.total, _waiting(store), freed, done.rewritten, done.reformed,
-        tuple(sorted(done.damaged)),
+        tuple(sorted(done.damaged)), store.objects.unfinished(),
     )  # fmt: skip

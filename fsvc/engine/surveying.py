@@ -200,6 +200,13 @@ class Survey:
         lists = _Lists()
         unfinished: set[bytes] = set()
         left: set[bytes] = set()
+        # Whoever was interrupted knew which rows had what values; who finishes it goes by the record.
+        pending = {
+            address
+            for one in self.erased.unfinished()
+            for address in self.erased.records[one.record].addresses
+        }
+        going: set[bytes] = set()
         for snapshot, held in self.snapshots.items():
             manifest = self.store.manifest(snapshot)
             hit = np.array([group in self.groups for group in held.groups], np.bool_)
@@ -213,13 +220,14 @@ class Survey:
                 continue
             for _, numbers in self.catalogue.find(b"".join(categories)):
                 self.named[numbers] = True
+            going |= pending.intersection(categories)
             lists.take_in(SnapshotReader(self.store.objects, manifest), held.groups, self.new_groups)
             if hit.any():
                 unfinished.update(address for address in categories if self.erased.of(address) is not None)
             else:
                 left.update(categories)
         self.goes = holding & ~other
-        going = lists.telling(self.new_groups) | (unfinished - left)
+        going |= lists.telling(self.new_groups) | (unfinished - left)
         for _, numbers in self.catalogue.find(b"".join(going)) if going else ():
             self.goes[numbers] = True
 

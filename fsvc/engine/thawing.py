@@ -22,6 +22,7 @@ from blake3 import blake3
 from fsvc.engine.forks import Lock
 from fsvc.engine.objects import Objects
 from fsvc.engine.patched import Patched
+from fsvc.errors import StorageError
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.pages import ChunkPages
 
@@ -99,18 +100,25 @@ class Thawed:
         return ChunkPages(leaves, tuple(pieces))
 
     def clear(self) -> None:
-        """Remove all that is kept, durably."""
+        """Remove all that is kept, durably. Raises StorageError where that is not possible."""
         if self._directory is None:
             return
-        with suppress(OSError):
+        try:
             for file in os.scandir(self._directory):
-                with suppress(OSError):
+                with suppress(FileNotFoundError):  # another process tidies, too
                     os.unlink(file.path)
             directory = os.open(self._directory, os.O_RDONLY)
             try:
                 os.fsync(directory)
             finally:
                 os.close(directory)
+        except FileNotFoundError:
+            return  # nothing was ever kept
+        except OSError as error:
+            raise StorageError(
+                f"the cache {self._directory} cannot be cleared: {(error.strerror or str(error)).lower()}",
+                hint="remove what is in it; nothing there is needed",
+            ) from error
 
     def _kept(self, name: str, size: int) -> memoryview | None:
         """What the cache has under a name, if that is what was put there."""

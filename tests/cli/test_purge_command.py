@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from fsvc.storage.local import LocalStorage
+
 Fsvc: TypeAlias = Callable[..., Any]
 
 
@@ -77,3 +79,65 @@ def test_on_a_terminal_the_name_is_asked_for(
     right = answer == "customers"
     cleaned("purge", "customers", "--key", "7", "--reason", "asked", code=0 if right else 2)
     cleaned("head", "customers@v1", code=4 if right else 0)
+
+
+@pytest.fixture
+def interrupted(cleaned: Fsvc, monkeypatch: pytest.MonkeyPatch) -> Fsvc:
+    """The same, with a purge that was interrupted before it deleted a pack."""
+    delete = LocalStorage.delete
+
+    def stop(self: LocalStorage, key: str) -> None:
+        if key.startswith("packs/"):
+            raise KeyboardInterrupt
+        delete(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "delete", stop)
+        said = cleaned("purge", "customers", "--key", "7", "--reason", "request 118", "--yes", code=130)
+    assert "not finished" in said.err and "fsvc purge customers --finish" in said.err
+    return cleaned
+
+
+def packs(place: Path) -> int:
+    return len(list((place / ".fsvc" / "repository" / "packs").iterdir()))
+
+
+@pytest.mark.parametrize("words", [["verify"], ["gc"], ["gc", "--delete", "--grace", "0"], ["repack"]])
+def test_whoever_looks_after_the_repository_is_told_of_an_interrupted_purge(
+    interrupted: Fsvc, words: list[str]
+) -> None:
+    told = interrupted(*words).out
+    assert "the purge of customers of " in told and "request 118" in told
+    assert "'fsvc purge customers --finish'" in told
+    (one,) = interrupted(*words, "--json").document["unfinished"]
+    assert (one["feature_set"], one["reason"]) == ("customers", "request 118")
+
+
+def test_an_interrupted_purge_is_finished(interrupted: Fsvc, place: Path) -> None:
+    before = packs(place)
+    assert (
+        "would finish the purge of customers"
+        in interrupted("purge", "customers", "--finish", "--dry-run").out
+    )
+    assert packs(place) == before
+    done = interrupted("purge", "customers", "--finish", "--yes").out
+    assert "finished the purge of customers" in done
+    assert packs(place) == 2 < before
+    assert "not finished" not in interrupted("verify").out
+    assert "no purge is unfinished" in interrupted("purge", "customers", "--finish", "--yes").out
+
+
+def test_on_a_terminal_an_interrupted_purge_is_finished_though_no_version_has_the_rows(
+    interrupted: Fsvc, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "customers")
+    said = interrupted("purge", "customers", "--key", "7", "--reason", "request 118").out
+    assert "no version of customers holds such rows" in said and "would finish the purge" in said
+    assert packs(place) == 2  # the new one, and that of the rates
+    assert not interrupted("verify", "--json").document["unfinished"]
+
+
+def test_to_finish_takes_neither_rows_nor_a_reason(cleaned: Fsvc) -> None:
+    assert "has a reason" in cleaned("purge", "customers", "--finish", "--reason", "x", "--yes", code=2).err
+    assert "no more rows" in cleaned("purge", "customers", "--finish", "--key", "7", "--yes", code=2).err

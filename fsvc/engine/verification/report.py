@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from fsvc.engine.erased import Unfinished
 from fsvc.engine.history import short
 from fsvc.errors import FsvcError, KeyAbsent
 
@@ -57,12 +58,16 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of a verification. ``erased`` is what is gone on purpose, which is no damage: one for each record."""
+    """The outcome of a verification. ``erased`` is what is gone on purpose, which is no damage: one for each record.
+
+    ``unfinished`` are purges that did not come to their end: what they were to erase may still be there.
+    """
 
     damages: tuple[Damage, ...]
     counts: Counts
     deep: bool
     erased: tuple[Damage, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fsvc.engine.catalogue import Catalogue
 from fsvc.engine.erased import Erased
@@ -78,7 +78,7 @@ class _Walk:
         self._deep = deep
         self._notes = notes = Notes()
         self._named = Snapshots()
-        erased = Erased(store.storage)
+        self._erased = erased = Erased(store.storage)
         self._history = HistoryCheck(store, notes)
         self._objects = ObjectCheck(store, notes, erased, progress)
         self._standing = Standing(store.storage, notes, self._objects)
@@ -94,7 +94,7 @@ class _Walk:
         self._snapshots.run(self._named)
         self._missing.run()
         self._count_unreferenced()
-        return self._report(self._damages())
+        return replace(self._report(self._damages()), unfinished=self._erased.unfinished())
 
     def run_one(self, commit: str, name: str) -> Report:
         """One feature set of one commit, with what it stands on."""
