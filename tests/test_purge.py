@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count as count_up
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from crash import CrashState, Recording, Unsynced, after_crashes, recorded
 from edits import short_groups
@@ -641,6 +644,89 @@ def test_whoever_commits_meanwhile_loses_nothing(what: str, count: Count) -> Non
             assert opened(storage).snapshot(f"people@{published[0]}").to_arrow().equals(fresh)
         assert_erased(opened(storage), tables, [3])
     count(f"purges beside {what}", finished)
+
+
+def test_another_purge_at_the_same_moment_is_no_damage() -> None:
+    for calls in range(1, 12):
+        storage = Interrupted()
+        repository = new(storage)
+        tables = commit_all(
+            repository, [people(60), people(60, scores=1), people(60, without=[WHO, 3], scores=1)]
+        )
+        contents = contents_of(repository)
+
+        def other(storage: Storage = storage) -> None:
+            opened(storage).purge("people", keys=[3], reason="asked for on paper", delete=True)
+
+        storage.left, storage.then = calls, other
+        purge(repository)
+        assert traces(storage, contents, [*MARKS, token(3)]) == set()
+        assert_erased(opened(storage), tables, [3])
+        assert not opened(storage).verify().unfinished
+
+
+def measured(rows: int = 4_000, changed: int = 0, without: Sequence[int] = ()) -> pa.Table:
+    """Numbers that nothing can compress, so that versions are patches of each other."""
+    ids = np.arange(rows)
+    values = np.random.default_rng(1).random((2, rows)) + (ids % 50 == 0) * changed
+    left = ~np.isin(ids, without)
+    return pa.table({"id": ids[left], "a": values[0, left], "b": values[1, left]})
+
+
+def test_open_readers_go_on_with_what_stays(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    repository = new(LocalStorage(root, create=True, system=Unsynced()))
+    kept = [measured(changed=2, without=[WHO]), measured(changed=3, without=[WHO])]
+    commit_all(repository, [measured(), measured(changed=1), *kept])
+    reader = reopened(root)
+    snapshots = [reader.snapshot(f"people@v{number}") for number in (3, 4)]
+    files = fsspec.filesystem("fsvc", repository=reader)
+    handles = [files.open(f"people@v{number}") for number in (3, 4)]
+    relation = reader.sql("from people@v4")
+    batches = reopened(root).snapshot("people@v4").to_batches()
+    first = next(batches)
+    assert purge(repository).rebased > 0
+    largest = [pc.max(kept[1][name]).as_py() for name in "ab"]
+    assert relation.aggregate("max(a), max(b)").fetchall() == [tuple(largest)]
+    for table, snapshot, handle in zip(kept, snapshots, handles, strict=True):
+        assert snapshot.to_arrow().equals(table)
+        assert pq.read_table(handle).equals(table)
+    assert pa.Table.from_batches([first, *batches]).equals(kept[1])
+
+
+def test_a_file_that_failed_is_opened_anew_by_its_name(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    repository = new(LocalStorage(root, create=True, system=Unsynced()))
+    commit_all(repository, few())
+    files = fsspec.filesystem("fsvc", repository=reopened(root))
+    held = files.open("people@v3")
+    aside = tmp_path / "aside"
+    (root / "packs").rename(aside)
+    with pytest.raises(Corruption):
+        held.read()
+    aside.rename(root / "packs")
+    assert files.open("people@v3")._content is not held._content
+
+
+def test_who_has_a_file_open_puts_nothing_back_into_the_cache(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    repository = new(LocalStorage(root, create=True, system=Unsynced()))
+    rows = np.arange(2_000)
+    a, b = np.random.default_rng(1).random((2, len(rows)))
+    for number in range(2):
+        few = (rows % 50 == 0) * number
+        repository.commit(
+            {"people": pa.table({"id": rows, "a": a + few, "b": b + few})}, key="id", message="m", threads=1
+        )
+    repository.commit({"people": pa.table({"id": rows + len(rows), "a": a + 2, "b": b + 2})}, message="m")
+    handle = fsspec.filesystem("fsvc", repository=reopened(root)).open("people@v2")
+    pq.read_table(handle, columns=["a"])
+    cache = root / ".cache" / "thawed"
+    assert list(cache.iterdir())
+    purge(repository, keys=(), between=(0, len(rows) - 1))
+    with suppress(ErasedError):
+        pq.read_table(handle, columns=["b"])
+    assert not list(cache.iterdir())
 
 
 # -- crashes ---------------------------------------------------------------------------------------

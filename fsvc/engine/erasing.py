@@ -44,7 +44,7 @@ from fsvc.engine.standing import needed_packs
 from fsvc.engine.store import PATCHES, Store, commit_key
 from fsvc.engine.surveying import Affected, Survey, versions_of
 from fsvc.engine.thawing import Thawed
-from fsvc.errors import Conflict, Corruption, FsvcError, InvalidUse, KeyAbsent, StorageError
+from fsvc.errors import Conflict, Corruption, FsvcError, GoneError, InvalidUse, KeyAbsent, StorageError
 from fsvc.format import index, pages
 from fsvc.format.canonical import ADDRESS_BYTES
 from fsvc.format.extension import fits
@@ -131,9 +131,29 @@ class _Purge:
         self._progress = progress
 
     def _survey(self) -> Survey:
-        # Nothing that is kept in memory is trusted: who has read a commit once may not notice that it is gone.
-        fresh = Store(self._store.storage)
-        return Survey(fresh, self._name, self._searcher(fresh), self._progress)
+        for _ in range(_MOST_ROUNDS):
+            self._store.objects.refresh()
+            # Nothing that is kept in memory is trusted: who has read a commit once may not notice that it is gone.
+            fresh = Store(self._store.storage)
+            try:
+                return Survey(fresh, self._name, self._searcher(fresh), self._progress)
+            except (Corruption, GoneError):
+                if not self._overtaken():
+                    raise
+        raise self._never_ends()
+
+    def _overtaken(self) -> bool:
+        """Whether anybody else has come to delete something since the last survey: what is missed may be that."""
+        dead = self._store.objects.dead_keys
+        self._store.objects.refresh()
+        return self._store.objects.dead_keys != dead
+
+    @staticmethod
+    def _never_ends() -> StorageError:
+        return StorageError(
+            "others came to need what was to be deleted, or deleted what was read, again and again",
+            hint="run it again when fewer are at work; what was done stays done",
+        )
 
     def run(self, delete: bool, author: str, reason: str) -> Purged:
         """All of it; an error tells which purges are not finished."""
@@ -162,7 +182,13 @@ class _Purge:
             record = self._write_down(survey, author, reason) or record
             if not survey.leaving:
                 break
-            more = self._rewrite(survey)
+            try:
+                more = self._rewrite(survey)
+            except (Corruption, GoneError):
+                if not self._overtaken():
+                    raise
+                survey = self._survey()
+                continue
             rewritten, rebased = rewritten + more[0], rebased + more[1]
             keys = [pack_key(pack) for pack in survey.leaving]
             condemn(self._store.storage, keys, purpose=_PURPOSE, grace=0, time=timestamp())
@@ -170,10 +196,7 @@ class _Purge:
             freed += delete_dead(self._store, _PURPOSE, self._needed)
             survey = self._survey()
         else:
-            raise StorageError(
-                "others came to need what was to be deleted, again and again",
-                hint="run it again when fewer writers are at work; what was done stays done",
-            )
+            raise self._never_ends()
         freed += self._tidy()
         survey.erased.finish(timestamp())
         self._store.objects.refresh()

@@ -125,11 +125,11 @@ class Patched:
                 self._remember(top.entry, field, array)
         return found
 
-    def thaw(self, entry: Entry, field: pa.Field, rows: int) -> ChunkPages:
-        """A patched chunk as pages that fill the bytes reserved for them."""
+    def thaw(self, entry: Entry, field: pa.Field, rows: int, source: Entry | None = None) -> ChunkPages:
+        """A patched chunk, read from another object of it if one is given, as pages that fill the bytes reserved."""
         leaves = unpack_meta(entry.meta)
         try:
-            array = self.array(entry, field, rows)
+            array = self.array(source or entry, field, rows)
             written = pages.thawed(array, pa.field("c0", field.type, field.nullable))
         except UnsupportedData as error:
             raise Corruption(

@@ -7,9 +7,10 @@ is computed again from the decoded values and compared with the manifest's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from fsvc.engine.objects import Objects
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.writing import default_threads
-from fsvc.errors import Corruption, FsvcError, InvalidUse, NotFound
+from fsvc.errors import Corruption, FsvcError, GoneError, InvalidUse, NotFound
 from fsvc.format import names, pages
 from fsvc.format.canonical import ADDRESS_BYTES, Identity, digest
 from fsvc.format.categories import child_path, dictionary_types
@@ -32,6 +33,8 @@ from fsvc.format.stored import Categories, from_stored, stored_type
 
 __all__ = ["SnapshotReader", "decode_groups", "empty_columns"]
 
+_T = TypeVar("_T")
+_There = TypeVar("_There")
 
 _RUN_GROUPS = 4
 """How many groups are decoded at once at the most."""
@@ -156,6 +159,20 @@ class SnapshotReader:
             entry = self._objects.find(identity.address)[0]
         if entry is None:
             raise self.lost(identity.address, what)
+        try:
+            return self._decoded_alone(identity, field, what, rows, entry)
+        except (Corruption, GoneError):
+            self._objects.refresh()
+            fresh = self._objects.find(identity.address)[0]
+            if fresh is None:
+                raise self.lost(identity.address, what) from None
+            if fresh == entry:
+                raise
+        return self._decoded_alone(identity, field, what, rows, fresh)
+
+    def _decoded_alone(
+        self, identity: Identity, field: pa.Field, what: str, rows: int | None, entry: Entry
+    ) -> pa.Array:
         if rows is None:
             rows = sum(leaf.num_values for leaf in unpack_meta(entry.meta)[:1])
         named = pa.field("c0", field.type, field.nullable)
@@ -198,20 +215,37 @@ class SnapshotReader:
             return []
         manifest = self.manifest
         identities = [manifest.identity(column, group) for column in columns]
-        found = self._objects.find(b"".join(identity.address for identity in identities))
-        entries = []
-        for i, column in enumerate(columns):
-            entry = found[i]
-            if entry is None:
-                raise self.lost(identities[i].address, self.place(column, group))
-            entries.append({group: entry})
+
+        def entries() -> list[dict[int, Entry]]:
+            found = self._objects.find(b"".join(identity.address for identity in identities))
+            placed = []
+            for i, column in enumerate(columns):
+                entry = found[i]
+                if entry is None:
+                    raise self.lost(identities[i].address, self.place(column, group))
+                placed.append({group: entry})
+            return placed
+
         fields = [manifest.stored_fields[column] for column in columns]
         named = [pa.field(f"c{i}", field.type, field.nullable) for i, field in enumerate(fields)]
         footer = pages.parquet_schema(pa.schema(named))
-        arrays = self._stored(footer, [group], entries, named, columns)[0]
+        arrays = self._steadily(
+            entries, entries(), lambda there: self._stored(footer, [group], there, named, columns)[0]
+        )
         for array, field, identity, column in zip(arrays, fields, identities, columns, strict=True):
             _prove(array, field, identity, self.place(column, group))
         return arrays
+
+    def _steadily(self, look: Callable[[], _There], there: _There, read: Callable[[_There], _T]) -> _T:
+        """Read objects where they are known to lie; if they are not there any more, where they lie by now."""
+        try:
+            return read(there)
+        except (Corruption, GoneError):
+            self._objects.refresh()
+            fresh = look()
+            if fresh == there:
+                raise
+        return read(fresh)
 
     def chunks(self, column: int, groups: Sequence[int]) -> pa.Array:
         """One column of some groups, one after the other, in stored form, proven."""
@@ -294,9 +328,12 @@ class SnapshotReader:
 
         def read(groups: Sequence[int]) -> list[pa.RecordBatch]:
             batches = []
-            for group, columns in zip(
-                groups, self._stored(footer, groups, entries, named, numbers, coded), strict=True
-            ):
+            stored = self._steadily(
+                lambda: self.entries(numbers),
+                entries,
+                lambda there: self._stored(footer, groups, there, named, numbers, coded),
+            )
+            for group, columns in zip(groups, stored, strict=True):
                 arrays = []
                 for array, field, number in zip(columns, fields, numbers, strict=True):
                     plain = _decoded(array)

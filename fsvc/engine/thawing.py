@@ -22,7 +22,7 @@ from blake3 import blake3
 from fsvc.engine.forks import Lock
 from fsvc.engine.objects import Objects
 from fsvc.engine.patched import Patched
-from fsvc.errors import StorageError
+from fsvc.errors import FsvcError, StorageError
 from fsvc.format.index import Entry, unpack_meta
 from fsvc.format.pages import ChunkPages
 
@@ -77,27 +77,46 @@ class Thawed:
     """Thawed chunks of one repository. Safe for threads, and shared by processes."""
 
     def __init__(self, objects: Objects, *, limit: int = CACHE_BYTES) -> None:
+        self._objects = objects
         self._patched = Patched(objects)
         root = objects.cache_directory
         self._directory = None if root is None else os.path.join(root, "thawed")
         self._limit = limit
         self._added = limit  # so that the first file that is written looks at what others have left
 
-    def chunk(self, entry: Entry, field: pa.Field, rows: int) -> ChunkPages:
-        """A patched chunk as pages that fill the bytes reserved for them; checked."""
+    def chunk(self, entry: Entry, field: pa.Field, rows: int, source: Entry | None = None) -> ChunkPages:
+        """A patched chunk as pages that fill the bytes reserved for them; checked.
+
+        ``source`` is another object of the same chunk that it is made from, where the entry's own is no more.
+        """
         leaves = unpack_meta(entry.meta)
         name = blake3(entry.address + entry.digest + entry.meta).hexdigest()
         data = self._kept(name, sum(leaf.length for leaf in leaves))
         if data is None:
             with _one_at_a_time:
-                thawed = self._patched.thaw(entry, field, rows)
+                thawed = self._patched.thaw(entry, field, rows, source)
             pages = b"".join(thawed.pages)
-            if not self._keep(name, pages):
+            if not (self._keep(name, pages) and self._may_stay(entry.address, name)):
                 _memory.keep(name, pages)
             return thawed
         ends = list(accumulate(leaf.length for leaf in leaves))
         pieces = [data[end - leaf.length : end] for end, leaf in zip(ends, leaves, strict=True)]
         return ChunkPages(leaves, tuple(pieces))
+
+    def _may_stay(self, address: bytes, name: str) -> bool:
+        """Remove a chunk that was just written if it was erased meanwhile; whether it may lie on the disk.
+
+        Whoever has a file open can read what is deleted. A purge writes its record long before it clears the cache: of
+        a look at the records after the file is there, and the clearing, one sees the other.
+        """
+        objects = self._objects
+        with suppress(FsvcError):
+            objects.erased.refresh()
+            if objects.erased.of(address) is None:
+                return True
+        with suppress(OSError):
+            os.unlink(os.path.join(self._directory or "", name))
+        return False
 
     def clear(self) -> None:
         """Remove all that is kept, durably. Raises StorageError where that is not possible."""

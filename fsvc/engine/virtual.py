@@ -28,6 +28,7 @@ from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.thawing import Thawed
 from fsvc.engine.writing import default_threads
+from fsvc.errors import Corruption, FsvcError, GoneError
 from fsvc.format import footer, pages
 from fsvc.format.categories import CATEGORIES_KEY, encode_categories
 from fsvc.format.footer import FileSchema, LeafMeta, RowGroup
@@ -168,7 +169,10 @@ def remembered_layout(reader: SnapshotReader) -> Layout:
 
 
 class VirtualFile:
-    """A laid-out snapshot to read from at any place, as readers of files do. Safe for threads."""
+    """A laid-out snapshot to read from at any place, as readers of files do. Safe for threads.
+
+    ``failed`` is whether something of it could not be read: then it is better laid out anew.
+    """
 
     def __init__(self, objects: Objects, where: Layout) -> None:
         self._objects = objects
@@ -178,6 +182,7 @@ class VirtualFile:
         self._cached = 0
         self._lock = Lock()
         self.size = where.size
+        self.failed = False
 
     def read_at(self, position: int, length: int) -> bytes:
         """The bytes of a range, cut off at the end of the file; addresses that hold nothing are zero."""
@@ -222,12 +227,11 @@ class VirtualFile:
             if data is not None:
                 self._cache.move_to_end(i)
                 return data
-        entry = self._layout.entries[i]
-        if is_patch(entry):
-            chunk = self._thawed.chunk(entry, self._layout.fields[i], self._layout.rows_of(i))
-        else:
-            chunk = self._objects.read(entry)
-        data = _joined(chunk.pages)
+        try:
+            data = _joined(self._chunk(i).pages)
+        except FsvcError:
+            self.failed = True
+            raise
         if not keep:
             return data
         with self._lock:
@@ -237,6 +241,30 @@ class VirtualFile:
                 while self._cached > _CACHE_BYTES and len(self._cache) > 1:
                     self._cached -= len(self._cache.popitem(last=False)[1])
         return data
+
+    def _chunk(self, i: int) -> ChunkPages:
+        """The pages of an object, wherever it lies by now."""
+        entry = self._layout.entries[i]
+        try:
+            return self._pages(i, entry)
+        except (Corruption, GoneError):
+            self._objects.refresh()
+            fresh = self._objects.find(entry.address)[0]
+            if fresh is None or fresh == entry or fresh.digest != entry.digest:
+                raise
+        # The file is laid out already: what was written anew has to fit in.
+        if is_patch(entry) or (not is_patch(fresh) and unpack_meta(fresh.meta) == unpack_meta(entry.meta)):
+            return self._pages(i, fresh)
+        raise Corruption(
+            f"object {entry.address.hex()} is not as it was when this file was opened: it was written anew",
+            hint="open it again",
+        )
+
+    def _pages(self, i: int, source: Entry) -> ChunkPages:
+        entry = self._layout.entries[i]
+        if is_patch(entry):
+            return self._thawed.chunk(entry, self._layout.fields[i], self._layout.rows_of(i), source)
+        return self._objects.read(source)
 
 
 def _joined(parts: Sequence[bytes | memoryview]) -> bytes:

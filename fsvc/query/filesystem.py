@@ -160,7 +160,7 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
     def _serve(self, path: str) -> Served:
         with self._lock:
             held = self._open_files.get(path)
-        if held is not None:
+        if held is not None and not held.content.failed:
             return held
         store, name, record = self._resolved(path)
         # A reader asks for a file's size, and opens it, many times: its layout is made once.
@@ -168,7 +168,10 @@ class SnapshotFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         content = VirtualFile(store.objects, remembered_layout(reader))
         served = Served(content, datetime.fromisoformat(record.time), (store, record, name))
         with self._lock:
-            return self._open_files.setdefault(path, served)
+            held = self._open_files.setdefault(path, served)
+            if held.content.failed:
+                held = self._open_files[path] = served
+            return held
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> SnapshotFile:
         if mode not in ("rb", "r"):
