@@ -250,6 +250,7 @@ def test_a_key_of_another_type_is_followed() -> None:
         (None, None, "either a key is wanted"),
         (1, (1, 2), "either a key is wanted"),
         (None, ("a", 2), "'a' is no value"),
+        (None, (9, 5), "no key can be from 9 to 5"),
     ],
 )
 def test_a_key_that_cannot_be_is_refused(key: Any, between: Any, says: str) -> None:

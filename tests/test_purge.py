@@ -290,6 +290,8 @@ def test_rows_are_named_by_key_by_range_or_by_condition() -> None:
         ({"keys": ()}, InvalidUse),
         ({"where": "id = 41"}, InvalidUse),
         ({"keys": (), "where": "nobody = 41"}, InvalidUse),
+        ({"keys": (), "where": " "}, InvalidUse),
+        ({"keys": (), "between": (60, 41)}, InvalidUse),
         ({"reason": " "}, InvalidUse),
     ):
         with pytest.raises(error):

@@ -105,6 +105,26 @@ def test_what_others_condemned_is_not_said_to_wait_for_a_repack() -> None:
     assert opened(storage).repack(dry_run=True).waiting_bytes == 0
 
 
+class ReadOnly(MemoryStorage):
+    """Takes nothing any more, and gives nothing up."""
+
+    def put_if_absent(self, key: str, data: Data) -> None:
+        raise StorageError(f"cannot write {key}")
+
+    def delete(self, key: str) -> None:
+        raise StorageError(f"cannot delete {key}")
+
+
+def test_that_nothing_can_be_written_is_what_is_told() -> None:
+    repository = new(MemoryStorage())
+    versions(repository, 3)
+    storage = ReadOnly()
+    for key in files(repository, ""):
+        MemoryStorage.put_if_absent(storage, key, repository.store.storage.get(key))
+    with pytest.raises(StorageError, match="cannot write packs/"):
+        opened(storage).repack()
+
+
 def test_without_a_grace_space_is_free_at_once() -> None:
     repository = new(MemoryStorage())
     tables = versions(repository, 6)

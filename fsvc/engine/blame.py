@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -575,6 +576,20 @@ class WantedKeys:
         self._high = [
             None if high is None else cell(high, f) for (_, high), f in zip(ends, fields, strict=True)
         ]
+        if self._range and self._is_empty(self._low[0], self._high[0]):
+            raise InvalidUse(
+                f"no key can be from {ends[0][0]!r} to {ends[0][1]!r}",
+                hint="the least key comes first; a single key that holds two dots is named by a condition",
+            )
+
+    @staticmethod
+    def _is_empty(low: pa.Array | None, high: pa.Array | None) -> bool:
+        """Whether a range ends before it begins, as far as Arrow can tell."""
+        if low is None or high is None:
+            return False
+        with suppress(pa.ArrowException):
+            return pc.greater(low, high)[0].as_py() is True
+        return False
 
     def rows(self, columns: Sequence[pa.Array]) -> Counts:
         """The places of the wanted keys in a group's key columns."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -503,7 +504,8 @@ class PackWriter:
         assert self._own
         self.abandon()
         for name in self.packs:
-            self._storage.delete(pack_key(name))
+            with suppress(StorageError):  # why it was stopped matters more than what is left for a collection
+                self._storage.delete(pack_key(name))
 
 
 def put_named(storage: Storage, key: str, buffers: Sequence[bytes | memoryview]) -> None:

@@ -29,6 +29,8 @@ def matching_rows(store: Store, reader: SnapshotReader, snapshot: str, condition
     """
     import duckdb
 
+    if not condition.strip():
+        raise InvalidUse("the condition is empty", hint="write one in SQL, such as \"country = 'FR'\"")
     if ROW_NUMBER in (name.casefold() for name in reader.manifest.schema.names):
         raise InvalidUse(f"a snapshot with a column {ROW_NUMBER!r} cannot be filtered")
     session = Session()
