@@ -731,6 +731,18 @@ def test_who_has_a_file_open_puts_nothing_back_into_the_cache(tmp_path: Path) ->
     assert not list(cache.iterdir())
 
 
+def test_what_was_erased_is_refused_before_it_is_on_the_disk_again() -> None:
+    storage = MemoryStorage()
+    repository = new(storage)
+    tables = commit_all(repository)
+    purge(repository)
+    for name in ("people", "others"):
+        with pytest.raises(ErasedError, match=f"'{name}' holds rows that were erased"):
+            opened(storage).commit({name: tables[0]}, key="id", message="back", threads=1)
+    assert not any(mark in storage.get(key) for key in storage.keys("") for mark in MARKS)
+    assert_erased(opened(storage), tables)
+
+
 # -- crashes ---------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from fsvc.format.canonical import ADDRESS_BYTES, DIGEST_BYTES
 from fsvc.format.manifest import Manifest
 from fsvc.storage.contract import Storage
 
-__all__ = ["ERASED", "Erased", "Erasure", "Unfinished", "group_names", "refusal"]
+__all__ = ["ERASED", "Erased", "Erasure", "Unfinished", "group_name", "group_names", "refusal", "refused"]
 
 ERASED = "erased/"
 _FINISHED = "finished/"
@@ -190,7 +190,20 @@ def group_names(manifest: Manifest) -> list[bytes]:
     names = manifest.schema.names
     columns = [names.index(name) for name in manifest.key] or list(range(len(names)))
     chosen = np.ascontiguousarray(manifest.chunks[columns][..., :ADDRESS_BYTES].transpose(1, 0, 2))
-    return [blake3(chosen[group].tobytes()).digest() for group in range(len(manifest.rows))]
+    return [group_name(chosen[group].tobytes()) for group in range(len(manifest.rows))]
+
+
+def group_name(addresses: bytes) -> bytes:
+    """The name of a row group by the addresses of its key chunks, or of all chunks where there is no key."""
+    return blake3(addresses).digest()
+
+
+def refused(record: Erasure, name: str) -> ErasedError:
+    """The error for a feature set that would bring back what was erased."""
+    return ErasedError(
+        record.sentence(f"feature set {name!r} holds rows that were"),
+        hint="leave the rows out that were to be erased, and commit again",
+    )
 
 
 def refusal(erased: Erased, name: str, manifest: Manifest) -> FsvcError | None:
@@ -199,9 +212,4 @@ def refusal(erased: Erased, name: str, manifest: Manifest) -> FsvcError | None:
     record = (
         next((groups[group] for group in group_names(manifest) if group in groups), None) if groups else None
     )
-    if record is None:
-        return None
-    return ErasedError(
-        record.sentence(f"feature set {name!r} holds rows that were"),
-        hint="leave the rows out that were to be erased, and commit again",
-    )
+    return None if record is None else refused(record, name)

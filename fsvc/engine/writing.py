@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fsvc.engine.erased import Erasure, group_name, refused
 from fsvc.engine.keys import KeyCheck, null_key
 from fsvc.engine.objects import Found, Objects, PackWriter, checked
 from fsvc.engine.patched import Patched, is_patch
@@ -383,7 +384,8 @@ def write_snapshot(
     parent commit: its keys need no second check, its encodings are kept. What comes out is a pure
     function of the table and the key.
 
-    Raises UnsupportedData for what cannot be kept, KeyViolation for a key that is none.
+    Raises UnsupportedData for what cannot be kept, KeyViolation for a key that is none, ErasedError for rows that the
+    sink's repository has erased.
     """
     batches = _of_schema(batches, schema)
     schema = schemas.normalise(schema)
@@ -391,7 +393,7 @@ def write_snapshot(
     key = tuple(key)
     grouper = _Grouper(schema, key)
     workers = threads or default_threads()
-    job = _Job(schema, key, grouper.cut.columns, sink, parent, workers)
+    job = _Job(schema, key, grouper.cut.columns, sink, parent, workers, name)
     before = sink.bytes_added if sink is not None else 0
     done = 0
     results: list[_GroupResult] = []
@@ -544,8 +546,14 @@ class _Job:
         sink: NewObjects | None,
         parent: Manifest | None,
         threads: int,
+        name: str = "table",
     ) -> None:
         self._schema = schema
+        self._name = name
+        self._erased: Mapping[bytes, Erasure] = {}
+        if sink is not None:
+            sink.objects.erased.refresh()
+            self._erased = sink.objects.erased.groups
         self._fields = [stored_field(field) for field in schema]
         self._sink = sink
         self._parent = parent
@@ -621,8 +629,19 @@ class _Job:
             # A chunk that is stored already may have been stored for a column of bytes.
             if identity.digest not in self._known_chunks.get(field.name, ()):
                 check_text(array, field.name)
+        self._refuse_erased(identities)
         new = self._store(group, arrays, identities) if self._sink is not None else 0
         return _GroupResult(group.number, group.rows, identities, new, group.hashes, key_columns)
+
+    def _refuse_erased(self, identities: Sequence[Identity]) -> None:
+        """Raise ErasedError for a group that was erased, before anything of it is on the disk again."""
+        if self._erased:
+            addresses = b"".join(
+                identities[column].address for column in self._key_columns or range(len(identities))
+            )
+            record = self._erased.get(group_name(addresses))
+            if record is not None:
+                raise refused(record, self._name)
 
     def _store(self, group: _Group, arrays: list[pa.Array], identities: list[Identity]) -> int:
         """Store the chunks of a group that are new; how many those are."""
