@@ -739,8 +739,50 @@ def test_what_was_erased_is_refused_before_it_is_on_the_disk_again() -> None:
     for name in ("people", "others"):
         with pytest.raises(ErasedError, match=f"'{name}' holds rows that were erased"):
             opened(storage).commit({name: tables[0]}, key="id", message="back", threads=1)
-    assert not any(mark in storage.get(key) for key in storage.keys("") for mark in MARKS)
+    assert not holding(storage)
     assert_erased(opened(storage), tables)
+
+
+def holding(storage: Storage) -> list[str]:
+    """The files in which a mark stands as it is."""
+    return [key for key in storage.keys("") if any(mark in storage.get(key) for mark in MARKS)]
+
+
+@pytest.mark.parametrize("repacked", [False, True])
+def test_a_repair_at_the_same_moment_brings_nothing_back(repacked: bool) -> None:
+    overtaken = 0
+    for calls in range(1, 12):
+        donor, storage = MemoryStorage(), Interrupted()
+        repository = new(donor)
+        tables = commit_all(repository, [people(60), people(60, scores=1), people(200, without=range(100))])
+        for key in donor.keys(""):
+            storage.put_if_absent(key, donor.get(key))
+        if repacked:  # then it has what is wanted, in other packs
+            repository.repack(grace=0)
+        # What is damaged is a chunk with the row, so that a purge need not wait for the repair.
+        for key in list(storage.keys("packs/")):
+            data = storage.get(key)
+            storage.delete(key)
+            storage.put_if_absent(key, data.replace(token(WHO - 1), bytes(40)))
+        assert not opened(storage).verify().ok
+
+        erased: list[str] = []
+
+        def other(storage: Storage = storage, erased: list[str] = erased) -> None:
+            with suppress(Corruption):  # while a damaged pack is put aside it is missing
+                erased.append(purge(opened(storage)).record)
+
+        storage.left, storage.then = calls, other
+        opened(storage).repair(opened(donor))
+        if erased:
+            overtaken += 1
+            assert not holding(storage)
+            assert not opened(storage).verify().unfinished
+        opened(storage).repair(opened(donor))
+        purge(opened(storage))
+        assert not holding(storage)
+        assert_erased(opened(storage), tables, [3])
+    assert overtaken > 1
 
 
 # -- crashes ---------------------------------------------------------------------------------------

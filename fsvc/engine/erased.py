@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -175,6 +175,11 @@ class Erased:
         for one in self.unfinished():
             with suppress(KeyExists):
                 self._storage.put_if_absent(f"{_FINISHED}{one.record}.json", strictjson.seal({"time": time}))
+
+    def reopen(self, records: Iterable[str]) -> None:
+        """Take back that purges have come to their end: what they erased may be here again."""
+        for record in records:
+            self._storage.delete(f"{_FINISHED}{record}.json")
 
     @property
     def groups(self) -> dict[bytes, Erasure]:
