@@ -21,7 +21,7 @@ from edits import short_groups
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from test_gc import lose
+from test_gc import lose, lost
 from wall import Clock
 from wholeness import new, opened, reopened
 
@@ -782,6 +782,33 @@ def test_a_repair_at_the_same_moment_brings_nothing_back(repacked: bool) -> None
         purge(opened(storage))
         assert not holding(storage)
         assert_erased(opened(storage), tables, [3])
+    assert overtaken > 1
+
+
+@pytest.mark.parametrize("work", ["repack", "gc"])
+def test_a_repack_or_collection_at_the_same_moment_brings_nothing_back(work: str) -> None:
+    overtaken = 0
+    for calls in range(1, 12):
+        storage = Interrupted()
+        repository = new(storage)
+        tables = commit_all(repository, few())
+        if work == "gc":  # one pack, much of which is garbage
+            lost(storage, people(400, without=range(100), scores=9))
+            repository.repack(grace=0)
+        erased: list[str] = []
+
+        def other(storage: Storage = storage, erased: list[str] = erased) -> None:
+            erased.append(purge(opened(storage)).record)
+
+        storage.left, storage.then = calls, other
+        if work == "gc":
+            opened(storage).gc(delete=True, grace=0)
+        else:
+            opened(storage).repack(grace=0)
+        if erased:
+            overtaken += 1
+            assert not holding(storage)
+            assert_erased(opened(storage), tables, [3])
     assert overtaken > 1
 
 

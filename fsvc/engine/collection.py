@@ -37,12 +37,13 @@ import numpy as np
 from fsvc.engine.catalogue import Flags, Positions
 from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import Lists, condemn, pack_of
+from fsvc.engine.copying import copy_objects
 from fsvc.engine.deletion import Packs, delete_dead
 from fsvc.engine.erased import Unfinished
+from fsvc.engine.erasing import erase_again, records_now
 from fsvc.engine.objects import PackWriter, pack_key
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reachability import Reach
-from fsvc.engine.repack import copy_objects
 from fsvc.engine.standing import needed_packs
 from fsvc.engine.store import PATCHES, Store, commit_of
 from fsvc.errors import Corruption, KeyAbsent
@@ -115,6 +116,7 @@ def collect(
     def needed(store: Store, keys: frozenset[str]) -> set[str]:
         return _steadily(store, lambda: _needed(store, keys, kept))
 
+    known = records_now(store)
     young = min(grace, _YOUNG_SECONDS)
     freed = delete_dead(store, _PURPOSE, needed) if delete else 0
     plan = _steadily(store, lambda: _Plan(store, kept, young, progress))
@@ -124,6 +126,7 @@ def collect(
         rewritten, damaged = _condemn(store, plan, grace, progress)
         if not grace:
             freed += delete_dead(store, _PURPOSE, needed)
+        erase_again(store, known)
     waiting = _waiting(store)
     return Collected(
         delete, grace,

@@ -22,7 +22,7 @@ fail, and finds what stays when it reads again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -32,13 +32,13 @@ import pyarrow as pa
 from fsvc.engine import history
 from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import Lists, condemn, pack_of
+from fsvc.engine.copying import copy_objects
 from fsvc.engine.deletion import delete_dead
-from fsvc.engine.erased import Erasure, Unfinished
+from fsvc.engine.erased import Erased, Erasure, Unfinished
 from fsvc.engine.objects import PackWriter, pack_key
 from fsvc.engine.pins import list_pins
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
-from fsvc.engine.repack import copy_objects
 from fsvc.engine.searching import Search
 from fsvc.engine.standing import needed_packs
 from fsvc.engine.store import PATCHES, Store, commit_key
@@ -50,7 +50,7 @@ from fsvc.format.canonical import ADDRESS_BYTES
 from fsvc.format.extension import fits
 from fsvc.format.index import Entry
 
-__all__ = ["Purged", "Searcher", "nothing_more", "purge"]
+__all__ = ["Purged", "Searcher", "erase_again", "nothing_more", "purge", "records_now"]
 
 Searcher = Callable[[Store], Search]
 """Makes a search through the versions of a feature set, as they are in a store now."""
@@ -119,6 +119,39 @@ def purge(
     if delete and searcher is not nothing_more and not reason.strip():
         raise InvalidUse("an erasure needs a reason", hint="it is what readers of the old versions are told")
     return _Purge(store, name, searcher, progress).run(delete, author, reason)
+
+
+def records_now(store: Store) -> frozenset[str]:
+    """The records of erasures that are there now, by id; none where one is damaged, which others tell."""
+    return frozenset(_records(store).records)
+
+
+def _records(store: Store) -> Erased:
+    records = Erased(store.storage)
+    with suppress(FsvcError):
+        records.refresh()
+    return records
+
+
+def erase_again(store: Store, known: Collection[str], progress: Progress = silent) -> bool:
+    """Erase what was erased while somebody copied objects, who may have brought it back; whether anything was.
+
+    ``known`` are the records of before. To be called when all that was written is durable: a purge that begins after
+    this look finds it. Where it cannot be done, it is told that the purge is not finished.
+    """
+    records = _records(store)
+    meanwhile = sorted(records.records.keys() - known)
+    if not meanwhile:
+        return False
+    records.reopen(meanwhile)
+    record = records.records[meanwhile[0]]
+    with suppress(FsvcError):
+        purge(
+            Store(store.storage), record.feature_set, nothing_more,
+            delete=True, author=record.author, progress=progress,
+        )  # fmt: skip
+    store.objects.refresh()
+    return True
 
 
 class _Purge:

@@ -10,7 +10,7 @@ A pack that holds a damaged object is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,20 +19,21 @@ from fsvc.engine.catalogue import Catalogue
 from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import delete_covered, merge
 from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn, pack_of
+from fsvc.engine.copying import copy_objects
 from fsvc.engine.deletion import Packs, delete_dead
 from fsvc.engine.erased import Unfinished
+from fsvc.engine.erasing import erase_again, records_now
 from fsvc.engine.objects import PACK_BYTES, PackWriter, pack_key
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reforming import reform
 from fsvc.engine.standing import needed_packs
 from fsvc.engine.store import PATCHES, Store
-from fsvc.errors import FsvcError, KeyAbsent
+from fsvc.errors import KeyAbsent
 from fsvc.format import index
-from fsvc.format.canonical import Identity
 from fsvc.format.extension import fits
 from fsvc.format.index import Entry
 
-__all__ = ["Repacked", "copy_objects", "repack"]
+__all__ = ["Repacked", "repack"]
 
 _PURPOSE = "repack"
 _SMALL = PACK_BYTES // 2
@@ -96,6 +97,7 @@ def repack(
 
     Raises StorageError where the store fails, Corruption where an index file is damaged.
     """
+    known = records_now(store)
     before = _sizes(store)
     freed = 0 if dry_run else delete_dead(store, _PURPOSE, _needed)
     plan = _Plan(store, _sizes(store))
@@ -107,6 +109,7 @@ def repack(
         delete_covered(store)
     if not grace:
         freed += delete_dead(store, _PURPOSE, _needed)
+    erase_again(store, known)
     return _report(store, before, freed, grace, plan, done)
 
 
@@ -310,22 +313,6 @@ def _rewrite(store: Store, plan: _Plan, grace: int, progress: Progress) -> _Done
         condemn(store.storage, keys, purpose=_PURPOSE, grace=grace, time=timestamp())
         store.objects.refresh()
     return done
-
-
-def copy_objects(store: Store, name: str, entries: Collection[Entry], writer: PackWriter) -> bool:
-    """Copy objects of a pack as they are; False where one of them is damaged."""
-    try:
-        data = memoryview(store.storage.get(pack_key(name)))
-    except FsvcError:
-        return False
-    whole = True
-    for entry in entries:
-        own = data[entry.offset : entry.offset + entry.length]
-        if index.checksum(entry.address, entry.digest, entry.meta, [own]) == entry.checksum:
-            writer.add(Identity(entry.address, entry.digest), entry.meta, [own])
-        else:
-            whole = False
-    return whole
 
 
 def _needed(store: Store, keys: frozenset[str]) -> set[str]:

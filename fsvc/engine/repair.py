@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -24,8 +23,7 @@ from blake3 import blake3
 
 from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import GRACE_SECONDS, Lists, Sentence
-from fsvc.engine.erased import Erased
-from fsvc.engine.erasing import nothing_more, purge
+from fsvc.engine.erasing import erase_again, records_now
 from fsvc.engine.expired import standing_commits
 from fsvc.engine.objects import PackWriter, checked, index_key, pack_key, put_named
 from fsvc.engine.patched import Patched
@@ -97,7 +95,7 @@ class _Repair:
 
     def run(self) -> Repaired:
         """All of it: files, index, objects; then everything is verified again."""
-        known = self._erased().records.keys()
+        known = records_now(self._store)
         self._put_dead_aside()
         self._commits_and_manifests()
         findings = self._examined()
@@ -105,41 +103,12 @@ class _Repair:
             findings = self._examined()
         if self._objects(findings):
             findings = self._examined()
-        if self._erase_again(known):
+        if erase_again(self._store, known, self._progress):
             findings = self._examined()
         self._given.objects.refresh()
         return Repaired(
             tuple(self._restored), tuple(self._quarantined), findings.report, findings.whole, findings.broken
         )
-
-    def _erased(self) -> Erased:
-        erased = Erased(self._storage)
-        with suppress(FsvcError):  # a damaged record is for the verification to name
-            erased.refresh()
-        return erased
-
-    def _erase_again(self, known: Collection[str]) -> bool:
-        """Erase what was erased while this was at work, which may have brought it back; whether anything was.
-
-        All that was written is durable by now, so a purge that begins after this look finds it. Where it cannot be
-        done, the report says that the purge is not finished.
-        """
-        erased = self._erased()
-        meanwhile = sorted(erased.records.keys() - known)
-        if not meanwhile:
-            return False
-        erased.reopen(meanwhile)
-        record = erased.records[meanwhile[0]]
-        with suppress(FsvcError):
-            purge(
-                Store(self._storage),
-                record.feature_set,
-                nothing_more,
-                delete=True,
-                author=record.author,
-                progress=self._progress,
-            )
-        return True
 
     def _examined(self) -> Findings:
         return examine(self._store, self._deep, self._progress)
