@@ -743,6 +743,18 @@ def test_what_was_erased_is_refused_before_it_is_on_the_disk_again() -> None:
     assert_erased(opened(storage), tables)
 
 
+def test_a_commit_that_began_before_the_purge_leaves_nothing_either() -> None:
+    storage = MemoryStorage()
+    repository = new(storage)
+    commit_all(repository, [people(60, without=[WHO])])
+    draft = opened(storage).draft({"people": people(60)}, branch="main", threads=1)
+    commit_all(repository, [people(60), people(60, without=[WHO], scores=1)])
+    purge(repository)
+    with pytest.raises(ErasedError):
+        draft.publish(message="late", author="ann")
+    assert not holding(storage)
+
+
 def holding(storage: Storage) -> list[str]:
     """The files in which a mark stands as it is."""
     return [key for key in storage.keys("") if any(mark in storage.get(key) for mark in MARKS)]

@@ -116,6 +116,7 @@ class CommitDraft:
 
         ``time`` is now. Raises StorageError where something that it stands on is gone, or about to go.
         """
+        self._refuse_erased()
         own = self._finished()
         # As before a commit: what is durable has to stand on what is.
         self._recheck(time)
@@ -187,6 +188,7 @@ class CommitDraft:
         When another writer was first and touched other feature sets, the commit is put on top of
         theirs. Raises ConflictError naming both commits where they touched the same one.
         """
+        self._refuse_erased()
         own_index = self._finished()
         if not self.changed and not allow_empty and self.base is not None:
             # Objects of an unchanged table are new only where old ones were lost: they take their place.
@@ -298,12 +300,7 @@ class CommitDraft:
         Raises ErasedError where the commit would bring back rows that were erased.
         """
         storage = self.store.storage
-        erased = self.store.objects.erased
-        erased.refresh()
-        for name, written in self.changed.items():
-            refused = refusal(erased, name, written.manifest)
-            if refused is not None:
-                raise refused
+        self._refuse_erased()
         reused, _ = self.sink.reused()
         packs = {pack_key(name) for name in {*reused, *self._packs.packs}}
         for key in sorted(packs):
@@ -314,6 +311,18 @@ class CommitDraft:
         dead = rely(storage, packs.union(others), time=time)
         if dead is not None:
             raise self._gone(dead)
+
+    def _refuse_erased(self) -> None:
+        """Raise ErasedError where the commit would bring back rows that were erased.
+
+        Asked before the last pack is written, so that mostly nothing of them is; and at the end, when it counts.
+        """
+        erased = self.store.objects.erased
+        erased.refresh()
+        for name, written in self.changed.items():
+            refused = refusal(erased, name, written.manifest)
+            if refused is not None:
+                raise refused
 
     def _gone(self, key: str) -> FsvcError:
         """The error of a file that is not there: it was deleted lately, or it is lost."""
