@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory import committed
 
+from fsvc.engine.catalogue import Catalogue
 from fsvc.errors import Corruption, FsvcError, UnknownFormat
 from fsvc.format import commit as commits
 from fsvc.format import index, manifest, pack
@@ -296,3 +297,22 @@ def test_ids() -> None:
     assert commits.is_id("0123456789abcdef" * 4)
     assert not any(commits.is_id(text) for text in ("", "0" * 63, "0" * 65, "A" * 64, "g" * 64))
     assert issubclass(Corruption, FsvcError)
+
+
+def test_addresses_that_begin_alike_are_told_apart() -> None:
+    """Anybody can make addresses of one first word, as many as they like; each is still found at once."""
+    addresses = [bytes(8) + i.to_bytes(8, "big") for i in range(0, 40_000, 2)]
+    entries = [index.Entry(a, a * 2, "ab" * 32, 8, 1, i, b"") for i, a in enumerate(addresses)]
+    again = [replace(entry, offset=99) for entry in entries[:3]]
+    table = index.ObjectTable(index.write_table([*entries, *again]), what="it")
+    others = [bytes(8) + i.to_bytes(8, "big") for i in range(1, 40_000, 2)]
+    words = index.address_words(b"".join([*addresses, *others, bytes(7) + b"\1" + bytes(8)]))
+    found = table.find(*words)
+    assert [table.entry(at).checksum for at in found[:20_000].tolist()] == [*range(20_000)]
+    assert (found[20_000:] == -1).all()
+    assert [len(table.copies(address)) for address in (*addresses[:5], others[0])] == [2, 2, 2, 1, 1, 0]
+    pairs = Catalogue([table]).find(b"".join([*addresses, *others]))
+    places = np.concatenate([place for place, _ in pairs])
+    numbers = np.concatenate([number for _, number in pairs])
+    assert sorted(places.tolist()) == sorted([*range(20_000), 0, 1, 2])
+    assert all(table.entry(n).checksum == p for p, n in zip(places.tolist(), numbers.tolist(), strict=True))

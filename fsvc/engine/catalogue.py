@@ -17,6 +17,9 @@ Positions: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 
+_CROWD = 64
+
+
 class Catalogue:
     """All objects of all index files as one sorted table; an address may be there several times.
 
@@ -64,6 +67,11 @@ class Catalogue:
         high, low = index.address_words(addresses)
         at = np.searchsorted(self._high, high, "left")
         end = np.searchsorted(self._high, high, "right")
+        # Many of one first word are no accident: the steps below would be as many for each of them.
+        for i in np.flatnonzero(end - at > _CROWD):
+            words = self._low[at[i] : end[i]]
+            first = at[i]
+            at[i], end[i] = (first + np.searchsorted(words, low[i], side) for side in ("left", "right"))
         found = []
         for step in range(int((end - at).max(initial=0))):
             places = np.flatnonzero(at + step < end)

@@ -337,15 +337,17 @@ class ObjectTable:
         hit = self.low[at[same]] == low[same]
         found = np.full(len(high), -1, np.int64)
         found[same[hit]] = at[same[hit]]
-        # Equal first words with other second words: rare enough to look through one by one.
+        # Equal first words with other second words: rare enough to look for one by one.
         for i in same[~hit]:
-            position = int(at[i])
-            while position < len(self) and self.high[position] == high[i]:
-                if self.low[position] == low[i]:
-                    found[i] = position
-                    break
-                position += 1
+            position = self._place(int(at[i]), high[i], low[i])
+            if position < len(self) and self.high[position] == high[i] and self.low[position] == low[i]:
+                found[i] = position
         return found
+
+    def _place(self, first: int, high: np.uint64, low: np.uint64) -> int:
+        """Where an address would stand, given where the first one of its first word does."""
+        end = int(self.high.searchsorted(high, "right"))
+        return first + int(self.low[first:end].searchsorted(low))
 
     def _first_at(self, high: Words) -> Positions:
         """Where the first of the numbers that are not less would stand; fastest for a sorted batch.
@@ -368,12 +370,11 @@ class ObjectTable:
 
     def copies(self, address: bytes) -> list[Entry]:
         """All objects of one address, those that stand on fewer others first."""
-        high, low = int.from_bytes(address[:8], "big"), int.from_bytes(address[8:], "big")
-        position = int(self.high.searchsorted(np.uint64(high)))
+        high, low = np.frombuffer(address, ">u8").astype(np.uint64)
+        position = self._place(int(self.high.searchsorted(high)), high, low)
         found: list[Entry] = []
-        while position < len(self.high) and int(self.high[position]) == high:
-            if int(self.low[position]) == low:
-                found.append(self.entry(position))
+        while position < len(self) and self.high[position] == high and self.low[position] == low:
+            found.append(self.entry(position))
             position += 1
         return found
 
