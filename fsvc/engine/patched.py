@@ -2,7 +2,8 @@
 
 A chain of patches is not applied one by one. Going down it, every row gets the number of the value that
 it has at the end, among the values of the bottom objects and of all patches; then the rows are gathered
-once. That works for every Arrow type, and a long chain costs little more than a short one.
+once. That works for every Arrow type, and a long chain costs little more than a short one. What several patches
+of it stand on is looked at once: there may be more ways down than anybody could walk.
 
 To Arrow the gathered rows are all. For readers of Parquet they are *thawed*: written as plain pages into
 the bytes that the chunk's metadata reserves.
@@ -32,6 +33,12 @@ from fsvc.format.patch import RowMap, Rows, map_identity, read_changes, read_map
 __all__ = ["Patched", "Source", "is_patch"]
 
 _CACHED_MAPS = 8
+_MOST_ROWS = 1 << 27
+"""Rows of all that one chunk stands on, at the most. A writer that takes all it may comes to a fraction of it."""
+_LEAST_ROWS = 1 << 12
+"""As so many rows an object counts besides, and each time that one is looked for."""
+_MOST_ROOM = 4 << 20
+"""No writer reserves more than twice the bytes of pages and these."""
 _UNDECODABLE = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError)
 """What decoding raises where bytes are not what they should be; a forged index can say anything."""
 
@@ -59,11 +66,11 @@ def _schema(fields: tuple[pa.Field, ...]) -> FileSchema:
     return pages.parquet_schema(pa.schema(fields))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Standing:
     """An object, how many rows it has, and, where it is a patch, its row map and what it stands on.
 
-    ``array`` are its values where they are known already; then nothing else is.
+    ``array`` are its values where they are known already; then nothing else is. ``users`` are how many stand on it.
     """
 
     entry: Entry
@@ -72,10 +79,61 @@ class _Standing:
     row_map: RowMap | None = None
     bases: tuple[_Standing, ...] = ()
     array: pa.Array | None = None
+    users: int = 0
 
+
+class _Below:
+    """All that one chunk stands on, each object once."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[Entry, int], _Standing] = {}
+        self._size = 0
+
+    def count(self, entry: Entry, rows: int, bases: int) -> None:
+        """Count an object in. Raises Corruption where there are more than any writer lets a chunk stand on."""
+        self._size += rows + _LEAST_ROWS * (1 + bases)
+        if self._size > _MOST_ROWS:
+            raise Corruption(f"object {entry.address.hex()} is one of too many that a chunk stands on")
+
+    @property
     def bottoms(self) -> list[_Standing]:
-        """The objects with pages, or with known values, that this one ends at; itself if it is one."""
-        return [self] if self.patch is None else [each for base in self.bases for each in base.bottoms()]
+        """The objects with pages, or with known values."""
+        return [each for each in self.known.values() if each.patch is None]
+
+
+class _Pool:
+    """Arrays of values one after the other, and where rows find theirs."""
+
+    def __init__(self, decoded: Mapping[bytes, pa.Array]) -> None:
+        self.decoded = decoded
+        self.pieces: list[pa.Array] = []
+        self.size = 0
+        self._places: dict[int, Rows] = {}
+        self._used: dict[int, int] = {}
+
+    def add(self, values: pa.Array) -> Rows:
+        """Put values in; gives their places."""
+        start = self.size
+        self.pieces.append(values)
+        self.size += len(values)
+        return np.arange(start, self.size)
+
+    def keep(self, of: _Standing, places: Rows) -> Rows:
+        """Remember the places of an object's rows for all others that stand on it; gives them to the first."""
+        if of.users > 1:
+            self._places[id(of)], self._used[id(of)] = places, 1
+            return places.copy()
+        return places
+
+    def known(self, of: _Standing) -> Rows | None:
+        """The places of an object's rows where they are known. They are the caller's to change."""
+        places = self._places.get(id(of))
+        if places is None:
+            return None
+        self._used[id(of)] += 1
+        if self._used[id(of)] < of.users:
+            return places.copy()
+        return self._places.pop(id(of))
 
 
 class Patched:
@@ -104,11 +162,15 @@ class Patched:
 
         Raises Corruption where one cannot be put together.
         """
-        standing = [self._standing(entry, rows, field) for entry, field in zip(entries, fields, strict=True)]
+        below = [_Below() for _ in entries]
+        standing = [
+            self._standing(entry, rows, field, each)
+            for entry, field, each in zip(entries, fields, below, strict=True)
+        ]
         wanted: dict[int, dict[tuple[int, bytes], Entry]] = defaultdict(dict)
         decoded: dict[tuple[int, bytes], pa.Array] = {}
-        for i, top in enumerate(standing):
-            for bottom in top.bottoms():
+        for i, each in enumerate(below):
+            for bottom in each.bottoms:
                 if bottom.array is None:
                     wanted[bottom.rows][i, bottom.entry.address] = bottom.entry
                 else:
@@ -136,8 +198,11 @@ class Patched:
                 f"object {entry.address.hex()} cannot be written as pages: {error.message}"
             ) from error
         filled = []
+        if len(leaves) != len(written):
+            raise Corruption(f"object {entry.address.hex()} is not what its metadata says")
         for leaf, (values, page) in zip(leaves, written, strict=True):
-            if len(page) > leaf.length or values != leaf.num_values:
+            room = 2 * len(page) + _MOST_ROOM
+            if not len(page) <= leaf.length <= room or values != leaf.num_values:
                 raise Corruption(f"object {entry.address.hex()} is not what its metadata says")
             filled.append(bytes(page).ljust(leaf.length, b"\0"))
         return ChunkPages(leaves, tuple(filled))
@@ -171,9 +236,17 @@ class Patched:
             self._arrays.move_to_end((entry.address, field))
             return found
 
-    def _standing(self, entry: Entry, rows: int, field: pa.Field) -> _Standing:
+    def _standing(self, entry: Entry, rows: int, field: pa.Field, below: _Below) -> _Standing:
         """An object of so many rows with all that it stands on."""
+        found = below.known.get((entry, rows))
+        if found is None:
+            found = below.known[entry, rows] = self._looked_at(entry, rows, field, below)
+        found.users += 1
+        return found
+
+    def _looked_at(self, entry: Entry, rows: int, field: pa.Field, below: _Below) -> _Standing:
         patch = unpack_patch(entry.meta)
+        below.count(entry, rows, 0 if patch is None else len(patch.bases))
         if patch is None:
             return _Standing(entry, rows)
         known = self._known(entry, rows, field)
@@ -184,7 +257,7 @@ class Patched:
         if len(base_rows) != len(patch.bases) or (row_map is not None and len(row_map.source) != rows):
             raise Corruption(f"object {entry.address.hex()} does not fit the row map that it names")
         bases = tuple(
-            self._standing(self._source.standing(address, entry), count, field)
+            self._standing(self._source.standing(address, entry), count, field, below)
             for address, count in zip(patch.bases, base_rows, strict=True)
         )
         return _Standing(entry, rows, patch, row_map, bases)
@@ -208,9 +281,12 @@ class Patched:
     def _put_together(self, top: _Standing, field: pa.Field, decoded: Mapping[bytes, pa.Array]) -> pa.Array:
         """The values of a chunk, given those of all bottom objects by address."""
         try:
-            pieces, places = self._gathered(top, field, decoded)
-            whole = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
-            return whole if places is None else whole.take(pa.array(places))
+            if top.patch is None:
+                return decoded[top.entry.address]
+            pool = _Pool(decoded)
+            places = self._gathered(top, field, pool)
+            whole = pool.pieces[0] if len(pool.pieces) == 1 else pa.concat_arrays(pool.pieces)
+            return whole.take(pa.array(places))
         except GoneError:
             raise
         except _UNDECODABLE as error:
@@ -218,52 +294,46 @@ class Patched:
                 f"object {top.entry.address.hex()}: what is stored cannot be decoded: {error}"
             ) from error
 
-    def _gathered(
-        self, of: _Standing, field: pa.Field, decoded: Mapping[bytes, pa.Array]
-    ) -> tuple[list[pa.Array], Rows | None]:
-        """Arrays of values, and for every row the place of its value in all of them; None for all in order.
+    def _gathered(self, of: _Standing, field: pa.Field, pool: _Pool) -> Rows:
+        """For every row of an object the place of its value in the pool, which is filled on the way.
 
         The places are the caller's to change: down a chain of patches in place it is one array for all.
         """
+        places = pool.known(of)
+        if places is not None:
+            return places
         if of.patch is None:
-            return [decoded[of.entry.address]], None
-        pieces: list[pa.Array] = []
-        parts: list[Rows | None] = []
-        starts = [0]
+            places = pool.add(pool.decoded[of.entry.address])
+        else:
+            places = self._applied(of, field, pool)
+        return pool.keep(of, places)
+
+    def _applied(self, of: _Standing, field: pa.Field, pool: _Pool) -> Rows:
+        """The places of the values of a patch's rows."""
+        parts, start = [], pool.size
         for base in of.bases:
-            below, found = self._gathered(base, field, decoded)
-            size = sum(map(len, below))
-            if (size if found is None else len(found)) != base.rows:
+            found = self._gathered(base, field, pool)
+            if len(found) != base.rows:
                 raise Corruption(
                     f"object {base.entry.address.hex()} has other rows than object {of.entry.address.hex()} says"
                 )
             parts.append(found)
-            pieces += below
-            starts.append(starts[-1] + size)
-        total = starts[-1]
-        source = None if of.row_map is None else of.row_map.source
-        inserted = np.empty(0, np.int64) if source is None else np.flatnonzero(source < 0)
-        if source is None and len(parts) == 1 and parts[0] is not None:
+        inserted = np.empty(0, np.int64)
+        if of.row_map is None:
             places = parts[0]
-        elif all(part is None for part in parts):
-            # All values lie as the base rows do.
-            places = np.arange(total) if source is None else source.copy()
         else:
-            places = np.concatenate(
-                [
-                    np.arange(start, end) if part is None else part + start
-                    for part, start, end in zip(parts, starts, starts[1:], strict=False)
-                ]
-            )
-            if source is not None:
-                # Rows that come from nowhere get their values below; until then they point anywhere.
-                places = np.append(places, 0)[source]
+            # Rows that come from nowhere get their values below; until then they point anywhere.
+            source = of.row_map.source
+            inserted = np.flatnonzero(source < 0)
+            if all(base.patch is None for base in of.bases) and pool.size - start == sum(map(len, parts)):
+                places = source + start  # all values lie as the base rows do
+            else:
+                places = np.append(np.concatenate(parts), 0)[source]
         data = checked(of.entry, self._source.stored(of.entry))[0]
         changes = read_changes(data, inserted, of.rows, field)
         if len(changes.values):
-            places[changes.positions] = total + np.arange(len(changes.values))
-            pieces.append(changes.values)
-        return pieces, places
+            places[changes.positions] = pool.add(changes.values)
+        return places
 
     def _row_map(self, address: bytes, above: Entry) -> RowMap:
         with self._lock:
