@@ -194,7 +194,7 @@ def samples() -> dict[str, list[bytes]]:
     entries = [entry for table in repository.store.objects.tables() for entry in table.entries()]
     own = [repository.store.objects.stored(entry) for entry in entries]
     sentence = condemned.Sentence(
-        "0" * 32, frozenset({"packs/x.pack"}), "repack", 9, "2026-11-01T00:00:00.000000Z"
+        "0" * 32, frozenset({f"packs/{'0' * 64}.pack"}), "repack", 9, "2026-11-01T00:00:00.000000Z"
     )
     trailers = []
     for data in all_of("packs/"):

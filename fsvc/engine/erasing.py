@@ -22,6 +22,7 @@ fail, and finds what stays when it reads again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from fsvc.engine.condemned import Lists, condemn, pack_of
 from fsvc.engine.copying import copy_objects
 from fsvc.engine.deletion import delete_dead
 from fsvc.engine.erased import Erased, Erasure, Unfinished
-from fsvc.engine.objects import PackWriter, pack_key
+from fsvc.engine.objects import PackWriter, index_of, pack_key
 from fsvc.engine.pins import list_pins
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
@@ -56,6 +57,7 @@ Searcher = Callable[[Store], Search]
 """Makes a search through the versions of a feature set, as they are in a store now."""
 
 _PURPOSE = "purge"
+_QUARANTINED = re.compile(r"quarantine/[0-9a-f]{64}/(.+)")
 _MOST_ROUNDS = 20
 _SETTLED_SECONDS = 600
 """A commit that no ref reaches may be in the making for so long."""
@@ -436,7 +438,8 @@ class _Purge:
     def _quarantined(self) -> Iterator[str]:
         """The files in quarantine that hold data, or say what data are like."""
         for key in self._store.storage.keys("quarantine/"):
-            if "/packs/" in key or "/index/" in key:
+            name = _QUARANTINED.fullmatch(key)
+            if name is not None and (pack_of(name[1]) or index_of(name[1])):
                 yield key
 
     def _tidy(self) -> int:

@@ -6,6 +6,7 @@ nothing new is visible to others before the pack it lies in is durable.
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -38,13 +39,14 @@ from fsvc.format.index import Entry, Extension, ObjectTable
 from fsvc.format.pages import ChunkPages
 from fsvc.storage.contract import Storage
 
-__all__ = ["PACK_BYTES", "Found", "Objects", "PackWriter", "index_key", "outside", "pack_key"]
+__all__ = ["PACK_BYTES", "Found", "Objects", "PackWriter", "index_key", "index_of", "outside", "pack_key"]
 
 PACK_BYTES = 64 << 20
 """A pack is closed when it has grown to about this many bytes."""
 _BELIEVED_SECONDS = 3600.0
 """What was listed is believed for so long, much less than condemned packs are left in peace."""
 _SALT_BYTES = 16
+_INDEX_KEY = re.compile(r"index/([0-9a-f]{64})\.idx")
 
 _Part: TypeAlias = "tuple[str, ObjectTable]"
 Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
@@ -58,6 +60,12 @@ def pack_key(name: str) -> str:
 def index_key(name: str) -> str:
     """Where an index file lies in the store."""
     return f"index/{name}.idx"
+
+
+def index_of(key: str) -> str | None:
+    """The id of the index file that lies under a key; None for other files."""
+    match = _INDEX_KEY.fullmatch(key)
+    return None if match is None else match[1]
 
 
 class Found:
@@ -127,7 +135,7 @@ class Objects:
             new = False
             tried: set[str] = set()
             while True:
-                keys = [key for key in self._storage.keys("index/") if key.endswith(".idx")]
+                keys = [key for key in self._storage.keys("index/") if index_of(key) is not None]
                 files = {key: self._files[key] for key in keys if key in self._files}
                 fresh = [key for key in keys if key not in files and key not in tried]
                 for key in fresh:

@@ -75,7 +75,8 @@ class Reach:
         self._expired, self._standing = self._store.expired, standing_commits(store.refs)
         self._expired.refresh()
         wanted = self._walk({entry.commit for entry in root_entries(store) if entry.commit}, strict=True)
-        files = [key for prefix in ("commits/", "manifests/") for key in store.storage.keys(prefix)]
+        listed = (key for prefix in ("commits/", "manifests/") for key in store.storage.keys(prefix))
+        files = [key for key in listed if commit_of(key) or manifest_of(key)]
         # After the manifests: the objects of one that was seen are in the index that is read after it.
         store.objects.refresh()
         # After the index: whatever is missing there on purpose was written down before.

@@ -29,6 +29,7 @@ from fsvc.engine.objects import PackWriter, checked, index_key, pack_key, put_na
 from fsvc.engine.patched import Patched
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
+from fsvc.engine.thawing import Thawed
 from fsvc.engine.verification import Findings, Report, Wanted, examine, read_trailer
 from fsvc.errors import FsvcError, KeyAbsent, StorageError
 from fsvc.format import commit as commits
@@ -96,6 +97,7 @@ class _Repair:
     def run(self) -> Repaired:
         """All of it: files, index, objects; then everything is verified again."""
         known = records_now(self._store)
+        Thawed(self._store.objects).clear()  # it can be made anew, and may hold what is not so
         self._put_dead_aside()
         self._commits_and_manifests()
         findings = self._examined()

@@ -216,11 +216,7 @@ class Store:
 
     def commit_ids(self) -> list[str]:
         """The ids of all stored commits, reachable or not, sorted."""
-        return sorted(
-            key[len("commits/") : -len(".json")]
-            for key in self.storage.keys("commits/")
-            if key.endswith(".json")
-        )
+        return sorted(name for key in self.storage.keys("commits/") if (name := commit_of(key)) is not None)
 
     def manifest(self, snapshot: str) -> Manifest:
         """Read a manifest by its snapshot id, proven. Raises Corruption where it is damaged or missing."""

@@ -3,13 +3,16 @@
 A file in the cache holds a checksum and the bytes that it covers together with the file's name, so a
 file that is damaged, or another's, is as good as none. Files are written under another name first. The
 directory may be deleted at any time, by anybody. Where nothing can be written, as in a repository that may only
-be read, the last chunks are kept in memory.
+be read, the last chunks are kept in memory; so they are where the directory is a link: who knows what else lies
+where it leads. A checksum keeps nobody from putting other values there, so a deep verification proves them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import stat
 import time
 from collections import OrderedDict
 from contextlib import suppress
@@ -35,10 +38,12 @@ _CHECKSUM_BYTES = 8
 _STALE_SECONDS = 3600
 # A process looks at the size of the whole cache when it has added this part of the limit.
 _LOOK = 16
+_OURS = re.compile(r"[0-9a-f]{64}|[0-9a-f]{16}\.part")
+"""The names of files in the cache; there should be no others, and others are not touched."""
 
 
 class _Memory:
-    """Chunks that no directory took: the last ones, of all repositories, since names say what is in them."""
+    """Chunks that no directory took: the last ones, of all repositories, each by repository and name."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -80,7 +85,8 @@ class Thawed:
         self._objects = objects
         self._patched = Patched(objects)
         root = objects.cache_directory
-        self._directory = None if root is None else os.path.join(root, "thawed")
+        self._owner = secrets.token_hex(8) if root is None else root
+        self._directory = None if root is None or _is_link(root) else os.path.join(root, "thawed")
         self._limit = limit
         self._added = limit  # so that the first file that is written looks at what others have left
 
@@ -89,16 +95,23 @@ class Thawed:
 
         ``source`` is another object of the same chunk that it is made from, where the entry's own is no more.
         """
+        kept = self.kept(entry)
+        if kept is not None:
+            return kept
+        with _one_at_a_time:
+            thawed = self._patched.thaw(entry, field, rows, source)
+        pages = b"".join(thawed.pages)
+        name = _name_of(entry)
+        if not (self._keep(name, pages) and self._may_stay(entry.address, name)):
+            _memory.keep(f"{self._owner}/{name}", pages)
+        return thawed
+
+    def kept(self, entry: Entry) -> ChunkPages | None:
+        """What the cache has of a patched chunk; None for nothing."""
         leaves = unpack_meta(entry.meta)
-        name = blake3(entry.address + entry.digest + entry.meta).hexdigest()
-        data = self._kept(name, sum(leaf.length for leaf in leaves))
+        data = self._kept(_name_of(entry), sum(leaf.length for leaf in leaves))
         if data is None:
-            with _one_at_a_time:
-                thawed = self._patched.thaw(entry, field, rows, source)
-            pages = b"".join(thawed.pages)
-            if not (self._keep(name, pages) and self._may_stay(entry.address, name)):
-                _memory.keep(name, pages)
-            return thawed
+            return None
         ends = list(accumulate(leaf.length for leaf in leaves))
         pieces = [data[end - leaf.length : end] for end, leaf in zip(ends, leaves, strict=True)]
         return ChunkPages(leaves, tuple(pieces))
@@ -123,7 +136,7 @@ class Thawed:
         if self._directory is None:
             return
         try:
-            for file in os.scandir(self._directory):
+            for file in _files(self._directory):
                 with suppress(FileNotFoundError):  # another process tidies, too
                     os.unlink(file.path)
             directory = os.open(self._directory, os.O_RDONLY)
@@ -141,15 +154,14 @@ class Thawed:
 
     def _kept(self, name: str, size: int) -> memoryview | None:
         """What the cache has under a name, if that is what was put there."""
-        held = _memory.get(name)
+        held = _memory.get(f"{self._owner}/{name}")
         if held is not None:
             return memoryview(held)
         if self._directory is None:
             return None
         path = os.path.join(self._directory, name)
         try:
-            with open(path, "rb") as file:
-                found = memoryview(file.read(size + _CHECKSUM_BYTES + 1))
+            found = memoryview(_read(path, size + _CHECKSUM_BYTES))
         except OSError:
             return None
         data = found[_CHECKSUM_BYTES:]
@@ -184,6 +196,29 @@ class Thawed:
         return True
 
 
+def _name_of(entry: Entry) -> str:
+    return blake3(entry.address + entry.digest + entry.meta).hexdigest()
+
+
+def _is_link(root: str) -> bool:
+    """Whether the cache would lie elsewhere than it seems."""
+    return os.path.islink(root) or os.path.islink(os.path.join(root, "thawed"))
+
+
+def _read(path: str, size: int) -> bytes:
+    """The bytes of a file of so many; of another file, or of what is none, less. Never waits for a pipe."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with open(number, "rb") as file:
+        status = os.fstat(number)
+        return file.read() if stat.S_ISREG(status.st_mode) and status.st_size == size else b""
+
+
+def _files(directory: str) -> list[os.DirEntry[str]]:
+    """The files of the cache. Raises OSError where it is not there."""
+    with os.scandir(directory) as found:
+        return [file for file in found if _OURS.fullmatch(file.name) and file.is_file(follow_symlinks=False)]
+
+
 def _checksum(name: str, data: bytes | memoryview) -> bytes:
     state = xxhash.xxh3_64(name.encode())
     state.update(data)
@@ -194,14 +229,13 @@ def _tidy(directory: str, limit: int) -> None:
     """Remove what was not used for longest until a quarter of the limit is free, if there is more than it."""
     now = time.time()
     files = []
-    with os.scandir(directory) as found:
-        for file in found:
-            with suppress(OSError):
-                status = file.stat()
-                if file.name.endswith(".part") and now - status.st_mtime > _STALE_SECONDS:
-                    os.unlink(file.path)
-                else:
-                    files.append((status.st_mtime, status.st_size, file.path))
+    for file in _files(directory):
+        with suppress(OSError):
+            status = file.stat(follow_symlinks=False)
+            if file.name.endswith(".part") and now - status.st_mtime > _STALE_SECONDS:
+                os.unlink(file.path)
+            else:
+                files.append((status.st_mtime, status.st_size, file.path))
     total = sum(size for _, size, _ in files)
     if total <= limit:
         return

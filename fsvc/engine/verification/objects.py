@@ -9,9 +9,9 @@ from typing import Any
 from blake3 import blake3
 
 from fsvc.engine.catalogue import Catalogue, Positions
-from fsvc.engine.condemned import Lists
+from fsvc.engine.condemned import Lists, pack_of
 from fsvc.engine.erased import Erased
-from fsvc.engine.objects import outside, pack_key
+from fsvc.engine.objects import index_of, outside, pack_key
 from fsvc.engine.progress import Progress
 from fsvc.engine.store import Store
 from fsvc.engine.verification.report import Found, Notes
@@ -117,14 +117,14 @@ class ObjectCheck:
         self.catalogue = Catalogue(tables)
 
     def _index_keys(self) -> list[str]:
-        return sorted(key for key in self._storage.keys("index/") if key.endswith(".idx"))
+        return sorted(key for key in self._storage.keys("index/") if index_of(key) is not None)
 
     def list_packs(self) -> None:
         """Look which packs there are."""
         self.packs = {
-            entry.key[len("packs/") : -len(".pack")]: entry.size
+            name: entry.size
             for entry in self._storage.list("packs/")
-            if entry.key.endswith(".pack")
+            if (name := pack_of(entry.key)) is not None
         }
 
     def _all_packs(self) -> None:

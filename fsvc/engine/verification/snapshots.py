@@ -14,17 +14,19 @@ from fsvc.engine.catalogue import Positions
 from fsvc.engine.erased import Erased
 from fsvc.engine.patched import Patched, is_patch
 from fsvc.engine.progress import Progress
-from fsvc.engine.reading import SnapshotReader
+from fsvc.engine.reading import SnapshotReader, decode_groups
 from fsvc.engine.store import Store
+from fsvc.engine.thawing import Thawed
 from fsvc.engine.verification.objects import ObjectCheck
 from fsvc.engine.verification.report import Found, Notes, Snapshots
 from fsvc.engine.verification.standing import Standing
 from fsvc.engine.writing import default_threads
 from fsvc.errors import Corruption, FsvcError, KeyAbsent
-from fsvc.format import index
+from fsvc.format import index, pages
 from fsvc.format import manifest as manifests
 from fsvc.format.canonical import ADDRESS_BYTES, Identity, identify
 from fsvc.format.manifest import Manifest
+from fsvc.format.pages import ChunkPages
 from fsvc.format.statistics import wrong_statistics
 from fsvc.format.stored import stored_type
 
@@ -68,6 +70,7 @@ class SnapshotCheck:
         self._deep = deep
         self._progress = progress
         self._reader = Patched(standing)
+        self._thawed = Thawed(store.objects)
         self._manifests: OrderedDict[str, tuple[bytes, int]] = OrderedDict()
         self._bad_manifests: dict[str, Found] = {}
         self.seen: set[str] = set()
@@ -251,7 +254,22 @@ class SnapshotCheck:
             if identify(array, named) != identity:
                 return "its digest does not match what it holds"
             if is_patch(entry):
-                self._reader.thaw(entry, named, rows)
+                thawed = self._reader.thaw(entry, named, rows)
+                if not _holds(thawed, named, identity, rows):
+                    return "readers of Parquet would not get what it holds"
+                kept = self._thawed.kept(entry)
+                if kept is not None and not _holds(kept, named, identity, rows):
+                    return "the cache of thawed chunks has something else for it; a repair empties the cache"
             return wrong_statistics(leaves, array)
         except FsvcError as error:
             return error.message
+
+
+def _holds(chunk: ChunkPages, field: pa.Field, identity: Identity, rows: int) -> bool:
+    """Whether the pages of a chunk of one column hold what an identity says."""
+    schema = pages.parquet_schema(pa.schema([field]))
+    try:
+        array = decode_groups(schema, [(rows, [chunk])], [field], "it")[0][0]
+    except Corruption:
+        return False
+    return identify(array, field) == identity
