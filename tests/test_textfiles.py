@@ -187,6 +187,10 @@ def test_every_mix_of_classes_has_a_type(classes: int, extreme: int | None) -> N
         (b"\xff\xfea\0,\0b\0\n\0", "not in UTF-8"),
         (b"1,2\n3,4\n", "holds values, not column names"),
         (b"a,a\n1,2\n", "two columns are named 'a'"),
+        (
+            b",".join(b"c%d" % i for i in range(200_000)) + b"\n",
+            "its first line has more than 1,048,576 bytes",
+        ),
         (b",a\n0,2\n", "column 1 has no name"),
         (b"# note\na,b\n1,2\n", "line 2 has 2 value"),
         (b"a,b\r\n1,x\n2,y\r\n", "mixes line endings"),

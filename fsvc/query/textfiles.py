@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -247,6 +248,8 @@ def _read_header(path: Path, delimiter: str | None) -> tuple[str, list[str]]:
     start = read_start(path, _HEADER_BYTES)
     if not start.strip():
         raise UnreadableInput(f"{path} is empty")
+    if len(start) == _HEADER_BYTES and b"\n" not in start and b"\r" not in start:
+        raise UnreadableInput(f"{path} cannot be read: its first line has more than {_HEADER_BYTES:,} bytes")
     text = start.decode("utf-8-sig", errors="replace")
     best: list[str] = []
     chosen = delimiter or _DELIMITERS[0]
@@ -266,12 +269,13 @@ def _read_header(path: Path, delimiter: str | None) -> tuple[str, list[str]]:
             f"{path} cannot be read: its first line holds values, not column names",
             hint="put the column names on the first line",
         )
+    times = Counter(best)
     for position, name in enumerate(best):
         if not name:
             raise UnreadableInput(
                 f"{path} cannot be read: column {position + 1} has no name in the header",
                 hint="from pandas, write with to_csv(index=False) or name the index",
             )
-        if best.count(name) > 1:
+        if times[name] > 1:
             raise UnreadableInput(f"{path} cannot be read: two columns are named {name!r}")
     return chosen, best
