@@ -455,10 +455,26 @@ def test_a_recipe_that_was_tampered_with_or_is_newer_is_refused() -> None:
         {**document, "parameters": [{"decimal": "x"}]},
         {**document, "settings": {"threads": 1}},
         {**document, "undetermined": 5},
+        {**document, "parameters": [[[[[[[[[[[[1]]]]]]]]]]]]},
+        {**document, "training_set": []},
+        {**document, "training_set": {"label": 5}},
+        {**document, "training_set": {"label": [5]}},
     ):
         with pytest.raises(Corruption, match="it"):
             RecipeRecord.parse(bad, what="it")
     assert RecipeRecord.parse({**document, "more": 1}, what="it") == RecipeRecord("select 1", {})
+
+
+@pytest.mark.parametrize("threads", ["100000", "0", "-1", "many", "9" * 5000])
+def test_threads_of_a_foreign_commit_are_a_number_that_a_machine_has(shop: Repository, threads: str) -> None:
+    snapshot = quietly(shop, "totals", TOTALS)
+    shop.store.commit(snapshot.commit.id).changes["totals"]["recipe"]["settings"]["threads"] = threads
+    recipe = snapshot.recipe
+    assert recipe is not None
+    with pytest.raises(InvalidUse, match="which is no number of them"):
+        recipe.rebuild()
+    with pytest.raises(InvalidUse, match="1 to 1024 threads"):
+        shop.commit_query("more", TOTALS, message="m", threads=100_000)
 
 
 def test_settings_of_a_foreign_commit_cannot_get_around_the_walls(shop: Repository, tmp_path: Path) -> None:

@@ -56,8 +56,13 @@ __all__ = [
 ]
 
 
+_MOST_THREADS = 1024
+
+
 def settings(*, time_zone: str = "UTC", threads: int | None = 1) -> dict[str, str]:
     """The settings of DuckDB that a result may depend on. Without ``threads`` it must not depend on their number."""
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise InvalidUse(f"a query runs in 1 to {_MOST_THREADS} threads, not in {threads}")
     found = {
         "TimeZone": time_zone,
         "Calendar": "gregorian",
@@ -435,6 +440,11 @@ class Recorded:
                 f"{self.label} was made under settings that this fsvc does not know:"
                 f" {', '.join(map(quoted, unknown))}",
                 hint="upgrade fsvc",
+            )
+        threads = self.record.settings.get("threads", "1")
+        if threads not in map(str, range(1, _MOST_THREADS + 1)):
+            raise InvalidUse(
+                f"{self.label} was made in {quoted(threads)} threads, which is no number of them"
             )
         return Running(
             Repository(self.store),

@@ -139,6 +139,8 @@ class RecipeRecord:
             for table in tables.values()
         ):
             raise Corruption(f"{what} is not a recipe of this format")
+        if record.training_set is not None and not _is_described(record.training_set):
+            raise Corruption(f"{what} does not describe a training set")
         return record
 
 
@@ -170,10 +172,18 @@ def _coded(value: Any, depth: int = 0) -> Any:
     )
 
 
-def _decoded(value: Any) -> Any:
+def _is_described(value: Any) -> bool:
+    """Whether a training set is described by an object that names its labels in a list."""
+    labels = value.get("label", []) if isinstance(value, Mapping) else None
+    return isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+
+
+def _decoded(value: Any, depth: int = 0) -> Any:
     """The inverse of :func:`_coded`."""
     if isinstance(value, list):
-        return [_decoded(one) for one in value]
+        if depth >= _DEEPEST:
+            raise ValueError("lists in lists")
+        return [_decoded(one, depth + 1) for one in value]
     if not isinstance(value, Mapping):
         return value
     ((kind, given),) = value.items()
