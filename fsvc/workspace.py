@@ -180,7 +180,8 @@ class Workspace:
         try:
             place.mkdir(parents=True, exist_ok=True)
             # Whoever keeps the directory in git does not want the repository in there.
-            (place / ".gitignore").write_text("*\n", encoding="ascii")
+            with replacing(place / ".gitignore") as new:
+                new.write_text("*\n", encoding="ascii")
         except OSError as error:
             raise StorageError(f"{place} cannot be made: {error.strerror or error}") from error
         if pointed is None:
@@ -705,7 +706,7 @@ class Workspace:
         file = held or file
         if now != "unchanged":
             plan.changed.append(path)
-        elif not file.reproducible:
+        elif not (file.reproducible and _format_of(path) is not None):
             key = self.repository.store.manifest(file.snapshot).key
             if not _holds_tables_only(path) or _identity(target, key, progress)[0] != file.snapshot:
                 plan.text.append(path)

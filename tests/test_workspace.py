@@ -24,6 +24,7 @@ from fsvc.engine import exporting, locate, tracking
 from fsvc.errors import Conflict, Corruption, NotFound, StorageError, UnknownFormat, UnsupportedData
 from fsvc.format import strictjson
 from fsvc.format.commit import CommitRecord, SetVersion
+from fsvc.repository import Repository
 from fsvc.workspace import FileStatus, Workspace
 
 KEY = "id"
@@ -325,6 +326,52 @@ class TestRecord:
         snapshot.write_parquet(copy)
         assert not space.record(copy, snapshot, written=True)
         assert states(space) == {"a.parquet": "unchanged", "copy.parquet": "untracked"}
+
+
+class TestOfOthers:
+    """A working directory that somebody else made, down to its own files."""
+
+    @pytest.mark.parametrize("name", [tracking.STATE, locate.POINTER, "lock"])
+    def test_a_pipe_in_place_of_a_file_is_not_waited_for(self, space: Workspace, name: str) -> None:
+        commit(space, write(space.directory / "a.parquet", table(1)))
+        place = space.directory / locate.WORKSPACE / name
+        place.unlink(missing_ok=True)
+        os.mkfifo(place)
+        with pytest.raises(StorageError):
+            Workspace(space.directory).switch("main")
+
+    def test_what_links_lead_to_is_not_written(self, tmp_path: Path) -> None:
+        mine = tmp_path / "mine"
+        mine.write_text("mine")
+        place = tmp_path / "w" / locate.WORKSPACE
+        place.mkdir(parents=True)
+        (place / ".gitignore").symlink_to(mine)
+        (place / "lock").symlink_to(tmp_path / "made")
+        space = Workspace.init(tmp_path / "w", author="Test")
+        assert mine.read_text() == "mine" and (place / ".gitignore").read_text() == "*\n"
+        with pytest.raises(StorageError):
+            space.switch("main")
+        assert not (tmp_path / "made").exists()
+
+    def test_a_file_that_holds_no_table_is_not_removed_for_one(
+        self, space: Workspace, tmp_path: Path
+    ) -> None:
+        """Whoever knows the bytes of a file elsewhere may have recorded it as the working file of a feature set."""
+        made = commit(space, write(space.directory / "a.parquet", table(1))).snapshot("a")
+        other = made.store
+        Repository(other).commit({"b": table(2)}, message="b", key=KEY, branch="other")
+        home = tmp_path / "home"
+        home.mkdir()
+        (home / ".profile").write_text("as it came with the system")
+        (space.directory / "x").symlink_to(home)
+        stamp = tracking.stamp_of(home / ".profile")
+        assert stamp is not None
+        digest = tracking.file_digest(home / ".profile")
+        file = tracking.TrackedFile.of("a", made.id, stamp, digest, reproducible=True)
+        tracking.save(space.directory, tracking.Tracking("main", {"x/.profile": file}))
+        with pytest.raises(Conflict):
+            Workspace(space.directory).switch("other")
+        assert (home / ".profile").exists()
 
 
 class TestSwitch:

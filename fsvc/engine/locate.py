@@ -6,6 +6,7 @@ place that ``.fsvc/pointer.json`` names. A location may also be a repository dir
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import warnings
@@ -25,6 +26,7 @@ __all__ = [
     "open_store",
     "open_workspace_store",
     "pointed_elsewhere",
+    "read_regular",
     "repository_path",
 ]
 
@@ -59,7 +61,7 @@ def repository_path(workspace: Path) -> Path:
     pointer = workspace / WORKSPACE / POINTER
     if os.path.lexists(pointer):
         try:
-            place = strictjson.unseal(pointer.read_bytes(), what=str(pointer)).get("repository")
+            place = strictjson.unseal(read_regular(pointer)[0], what=str(pointer)).get("repository")
             if not isinstance(place, str) or not place or "\0" in place:
                 raise Corruption(f"{pointer} does not say where the repository is")
         except OSError as error:
@@ -71,6 +73,16 @@ def repository_path(workspace: Path) -> Path:
             raise Corruption(error.message, hint=hint) from None
         return Path(os.path.realpath(workspace / place))
     return workspace / WORKSPACE / "repository"
+
+
+def read_regular(path: Path) -> tuple[bytes, int]:
+    """The bytes of a file and when it was modified, in nanoseconds. Raises OSError; a pipe is not waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(number, "rb") as file:
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        return file.read(), status.st_mtime_ns
 
 
 def pointed_elsewhere(workspace: Path) -> bool:

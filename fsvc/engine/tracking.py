@@ -17,7 +17,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from fsvc.engine.locate import WORKSPACE
+from fsvc.engine.locate import WORKSPACE, read_regular
 from fsvc.engine.replacing import replacing
 from fsvc.errors import Conflict, Corruption, InvalidName, StorageError, UnknownFormat
 from fsvc.format import strictjson
@@ -132,9 +132,7 @@ def load(workspace: Path, default_branch: str) -> Tracking:
     """
     path = workspace / WORKSPACE / STATE
     try:
-        with path.open("rb") as file:
-            written = os.fstat(file.fileno()).st_mtime_ns
-            data = file.read()
+        data, written = read_regular(path)
     except FileNotFoundError:
         return Tracking(default_branch)
     except OSError as error:
@@ -217,8 +215,10 @@ def locked(workspace: Path, *, wait: bool = True) -> Iterator[None]:
     import fcntl
 
     path = workspace / WORKSPACE / "lock"
+    # Never somebody else's file, and never a pipe to wait for.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
     try:
-        file = path.open("ab")
+        file = os.fdopen(os.open(path, flags, 0o666), "ab")
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written: {(error.strerror or str(error)).lower()}",
