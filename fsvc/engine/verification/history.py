@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from fsvc.engine.expired import Expired
@@ -142,8 +143,9 @@ class HistoryCheck:
                 parent_is_bad = any(parent in bad for parent in record.parents[:1])
                 snapshots.add(value.snapshot, name, commit, new=name in record.changes or parent_is_bad)
         self._notes.counts.expired_snapshots = len(expired)
+        above = self._refs_above() if bad else {}
         for commit, found in bad.items():
-            found.refs += self._refs_above(commit)
+            found.refs += above.get(commit, ())
         return snapshots
 
     def _kept(self, records: Sequence[tuple[str, CommitRecord]]) -> set[str]:
@@ -155,19 +157,22 @@ class HistoryCheck:
             self._notes.failed("list", "of what expired", error)
         return expired.kept(records, frozenset(self._tips))
 
-    def _refs_above(self, commit: str) -> list[str]:
-        """The refs whose history holds a commit."""
-        children: dict[str, list[str]] = {}
-        for child, parents in self.parents.items():
-            for parent in parents:
-                children.setdefault(parent, []).append(child)
-        seen = {commit}
-        stack = [commit]
-        refs: dict[str, None] = {}
-        while stack:
-            current = stack.pop()
-            refs.update(dict.fromkeys(self._roots.get(current, ())))
-            fresh = [child for child in children.get(current, ()) if child not in seen]
-            seen.update(fresh)
-            stack.extend(fresh)
-        return sorted(refs)
+    def _refs_above(self) -> dict[str, list[str]]:
+        """For every commit that cannot be read, the refs whose history holds it. Children come before parents."""
+        refs = sorted({ref for found in self._roots.values() for ref in found})
+        bits = {ref: 1 << number for number, ref in enumerate(refs)}
+        masks = {commit: sum(bits[ref] for ref in {*found}) for commit, found in self._roots.items()}
+        waiting = Counter(parent for parents in self.parents.values() for parent in {*parents})
+        ready = [commit for commit in {**self.parents, **masks} if not waiting[commit]]
+        while ready:
+            commit = ready.pop()
+            for parent in {*self.parents.get(commit, ())}:
+                masks[parent] = masks.get(parent, 0) | masks.get(commit, 0)
+                waiting[parent] -= 1
+                if not waiting[parent]:
+                    ready.append(parent)
+        return {
+            commit: [ref for ref in refs if mask & bits[ref]]
+            for commit, mask in masks.items()
+            if commit not in self.parents
+        }
