@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,11 @@ from forging import forge, pages_of
 
 import fsvc
 from fsvc.engine.condemned import Sentence
+from fsvc.engine.store import commit_key, manifest_key
 from fsvc.errors import Corruption
+from fsvc.format import manifest as manifests
+from fsvc.format.commit import SetVersion
+from fsvc.format.manifest import Manifest
 from fsvc.repository import Repository
 
 NAME = "0" * 32
@@ -170,3 +175,60 @@ def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path: Path) -> None:
         file.unlink()
         os.mkfifo(file)
     assert fsvc.open(tmp_path / "r").sql("select sum(value) from t@v3").fetchall() == right
+
+
+def commit_manifest(repository: Repository, manifest: Manifest) -> str:
+    """Commit a snapshot that nobody has ever written: everything names it as it should be named."""
+    head = repository.head()
+    assert head is not None
+    file = manifests.compress(manifest.encoded, None)
+    record = replace(
+        head.record,
+        feature_sets={"t": SetVersion(manifest.id, head.versions["t"] + 1)},
+        parents=(head.id,),
+        changes={"t": {}},
+    )
+    repository.store.storage.put_batch(
+        {manifest_key(manifest.id): file, commit_key(record.id): record.encoded}
+    )
+    refs = repository.store.refs
+    refs.append("heads", "main", refs.head("heads", "main"), record.id, author="", reason="", time=TIME)
+    return record.id
+
+
+@pytest.mark.parametrize("rows", [4, 100_000])
+@pytest.mark.parametrize("nested", [False, True])
+def test_rows_that_a_manifest_claims_are_those_that_there_are(
+    rows: int, nested: bool, tmp_path: Path
+) -> None:
+    column = [[1], [2, 3], []] if nested else [1, 2, 3]
+    repository = fsvc.init(tmp_path / "r", author="Test")
+    honest = repository.commit({"t": pa.table({"x": column})}, message="m").snapshot("t").manifest
+    commit = commit_manifest(repository, replace(honest, rows=(rows,)))
+    again = fsvc.open(tmp_path / "r")
+    with pytest.raises(Corruption):
+        again.snapshot("t").to_arrow()
+    report = again.verify(deep=True)
+    assert not report.ok
+    affected = {name for damage in report.damages for name in damage.affects}
+    assert affected == {f"t@{commit[:12]} (main)"}, "not the honest one, which has the same chunk"
+
+
+@pytest.mark.parametrize("rows", [(0,), (131_073,), (1 << 40,), (1 << 63,), ((1 << 64) - 1,)])
+def test_row_groups_have_the_rows_that_groups_can_have(rows: tuple[int, ...], tmp_path: Path) -> None:
+    repository = versions(tmp_path / "r", 1)
+    forged = replace(repository.snapshot("t").manifest, rows=rows)
+    commit_manifest(repository, forged)
+    for work in (WORK["query"], lambda repository: repository.diff("t@v1", "t").rows()):
+        with pytest.raises(Corruption, match="than a group can have"):
+            work(fsvc.open(tmp_path / "r"))
+    assert not repository.verify().ok
+
+
+def test_no_columns_make_no_billions_of_groups(tmp_path: Path) -> None:
+    repository = fsvc.init(tmp_path / "r", author="Test")
+    honest = repository.commit({"t": pa.table({})}, message="m").snapshot("t").manifest
+    count = 1 << 20
+    commit_manifest(repository, replace(honest, rows=(1,) * count, chunks=np.zeros((0, count, 48), np.uint8)))
+    with pytest.raises(Corruption, match="without a column"):
+        fsvc.open(tmp_path / "r").snapshot("t").to_arrow()

@@ -181,7 +181,7 @@ class SnapshotReader:
         else:
             footer = pages.parquet_schema(pa.schema([named]))
             array = decode_groups(footer, [(rows, [self._objects.read(entry)])], [named], what)[0][0]
-        _prove(array, field, identity, what)
+        _prove(array, field, identity, what, rows)
         return array
 
     def category_identities(self, column: int) -> list[Identity]:
@@ -233,7 +233,7 @@ class SnapshotReader:
             entries, entries(), lambda there: self._stored(footer, [group], there, named, columns)[0]
         )
         for array, field, identity, column in zip(arrays, fields, identities, columns, strict=True):
-            _prove(array, field, identity, self.place(column, group))
+            _prove(array, field, identity, self.place(column, group), manifest.rows[group])
         return arrays
 
     def _steadily(self, look: Callable[[], _There], there: _There, read: Callable[[_There], _T]) -> _T:
@@ -337,7 +337,8 @@ class SnapshotReader:
                 arrays = []
                 for array, field, number in zip(columns, fields, numbers, strict=True):
                     plain = _decoded(array)
-                    _prove(plain, field, self.manifest.identity(number, group), self.place(number, group))
+                    identity, rows = self.manifest.identity(number, group), self.manifest.rows[group]
+                    _prove(plain, field, identity, self.place(number, group), rows)
                     arrays.append(self._restored(array, number, categories))
                 batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
             return batches
@@ -458,6 +459,8 @@ def _decoded(array: pa.Array) -> pa.Array:
     return array.dictionary.take(array.indices) if pa.types.is_dictionary(array.type) else array
 
 
-def _prove(array: pa.Array, field: pa.Field, identity: Identity, what: str) -> None:
+def _prove(array: pa.Array, field: pa.Field, identity: Identity, what: str, rows: int) -> None:
+    if len(array) != rows:
+        raise Corruption(f"{what}: what is stored has {len(array):,} rows")
     if digest(array, field) != identity.digest:
         raise Corruption(f"{what}: what is stored is not what was committed; its digest does not match")

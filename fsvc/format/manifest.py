@@ -25,7 +25,7 @@ from fsvc.format import schema as schemas
 from fsvc.format import strictjson
 from fsvc.format.canonical import ADDRESS_BYTES, DIGEST_BYTES, Identity
 from fsvc.format.categories import dictionary_types
-from fsvc.format.cutting import CutParameters
+from fsvc.format.cutting import LARGEST_MEAN_ROWS, CutParameters
 from fsvc.format.stored import stored_field
 
 __all__ = [
@@ -47,6 +47,9 @@ _STORED = struct.Struct("<8sBBHQ32s")
 _CHECKSUM_BYTES = 8
 _IDENTITY = ADDRESS_BYTES + DIGEST_BYTES
 _LARGEST = 1 << 31
+_MOST_ROWS = 2 * LARGEST_MEAN_ROWS
+_MOST_EMPTY = 1 << 16
+"""Groups of a table without columns: all but the last are full, and anybody could claim billions that take no bytes."""
 MAX_DEPTH = 16
 """How many manifests a stored one may stand on, itself not counted."""
 
@@ -168,6 +171,11 @@ def parse(data: bytes, *, what: str) -> Manifest:
         Identity(data[i : i + ADDRESS_BYTES], data[i + ADDRESS_BYTES : i + _IDENTITY])
         for i in range(end, len(data), _IDENTITY)
     )
+    # A cut is after the largest mean's double at the latest; more rows than that fit into no reader's numbers.
+    if groups and not (int(rows.min()) >= 1 and int(rows.max()) <= _MOST_ROWS):
+        raise Corruption(f"{what} has row groups of no rows, or of more than a group can have")
+    if not columns and groups > _MOST_EMPTY:
+        raise Corruption(f"{what} has {groups:,} row groups without a column")
     key = header["key"]
     if len(schema) != columns or not isinstance(key, list) or not all(isinstance(k, str) for k in key):
         raise Corruption(f"{what} contradicts itself")

@@ -75,6 +75,7 @@ class SnapshotCheck:
         self._bad_manifests: dict[str, Found] = {}
         self.seen: set[str] = set()
         """The manifests that were read, those that others are stored against included."""
+        self._rows: dict[int, int] = {}
         self.wanted: dict[Identity, Wanted] = {}
         """Contents that a damage affects."""
 
@@ -221,25 +222,46 @@ class SnapshotCheck:
     def _prove(self, manifest: Manifest, numbers: Positions, affected: int, pool: ThreadPoolExecutor) -> None:
         """Decode the chunks of a snapshot that no snapshot before it had."""
         wanted: list[tuple[int, int, pa.Field, Identity, int | None]] = []
+        chunks, groups, other = manifest.chunks[..., 0].size, len(manifest.rows), False
         for place, number in enumerate(numbers.tolist()):
-            if number < 0 or self._objects.catalogue.bad[number] or self._objects.catalogue.proven[number]:
+            if number < 0 or self._objects.catalogue.bad[number]:
+                continue
+            if self._objects.catalogue.proven[number]:
+                said = manifest.rows[place % groups] if place < chunks else None
+                other |= said is not None and self._rows.get(number, said) != said
                 continue
             stands = number in self._objects.extended or number in self._objects.patched
             if stands and next(self._standing.below(number), None) is not None:
                 continue
-            self._objects.catalogue.proven[number] = True
             identity, kept, rows = self._content(manifest, place)
+            if rows is not None and self._has_other_rows(number, kept, rows):
+                other = True
+                continue
+            self._objects.catalogue.proven[number] = True
             wanted.append((place, number, kept, identity, rows))
+        if other:
+            error = Corruption("it says that a group has other rows than a chunk of it")
+            self._bad_manifest(manifest.id, error, affected)
         # A few at a time, so that memory holds a few chunks however wide the table is.
         step = default_threads() * 4
         for first in range(0, len(wanted), step):
             some = wanted[first : first + step]
-            for (place, number, *_), problem in zip(some, pool.map(self._prove_one, some), strict=True):
+            for (place, number, *_, rows), problem in zip(some, pool.map(self._prove_one, some), strict=True):
                 self._notes.counts.proven += 1
+                if rows is not None:
+                    self._rows[number] = rows
                 if problem is not None:
                     address = self._objects.catalogue.entry(number).address.hex()
                     self._objects.note_bad(number, self._notes.note("object", address, "damaged", problem))
                     self._affect(self._objects.bad[number], manifest, place, affected)
+
+    def _has_other_rows(self, number: int, field: pa.Field, rows: int) -> bool:
+        """Whether an object says itself that it has other rows; one of a nested column does not say."""
+        try:
+            (leaf,) = index.unpack_meta(self._objects.catalogue.entry(number).meta)
+        except (Corruption, ValueError):
+            return False
+        return not pa.types.is_nested(field.type) and leaf.num_values != rows
 
     def _prove_one(self, wanted: tuple[int, int, pa.Field, Identity, int | None]) -> str | None:
         """What is wrong with the content of one chunk, None where it is proven."""
@@ -253,6 +275,8 @@ class SnapshotCheck:
             array = self._reader.array(entry, named, rows)
             if identify(array, named) != identity:
                 return "its digest does not match what it holds"
+            if len(array) != rows:
+                return f"it has {len(array):,} rows, where a snapshot that names it says {rows:,}"
             if is_patch(entry):
                 thawed = self._reader.thaw(entry, named, rows)
                 if not _holds(thawed, named, identity, rows):
