@@ -21,7 +21,7 @@ from forging import forge, pages_of
 import fsvc
 from fsvc.engine.condemned import Sentence
 from fsvc.engine.store import commit_key, manifest_key
-from fsvc.errors import Corruption
+from fsvc.errors import Corruption, InvalidUse
 from fsvc.format import manifest as manifests
 from fsvc.format.commit import SetVersion
 from fsvc.format.manifest import Manifest
@@ -232,3 +232,21 @@ def test_no_columns_make_no_billions_of_groups(tmp_path: Path) -> None:
     commit_manifest(repository, replace(honest, rows=(1,) * count, chunks=np.zeros((0, count, 48), np.uint8)))
     with pytest.raises(Corruption, match="without a column"):
         fsvc.open(tmp_path / "r").snapshot("t").to_arrow()
+
+
+@pytest.mark.parametrize(
+    "time", ["", "yesterday", "2026-99-01T00:00:00.000000Z", "2026-11-01T00:00:00+00:00"]
+)
+def test_times_of_commits_and_refs_are_times(time: str, tmp_path: Path) -> None:
+    repository = versions(tmp_path / "r", 1)
+    refs = repository.store.refs
+    head = repository.head()
+    assert head is not None
+    with pytest.raises(InvalidUse):
+        refs.append("heads", "main", refs.head("heads", "main"), head.id, author="", reason="", time=time)
+    forged = replace(head.record, parents=(head.id,), time=time)
+    repository.store.storage.put_batch({commit_key(forged.id): forged.encoded})
+    refs.append("heads", "main", refs.head("heads", "main"), forged.id, author="", reason="", time=TIME)
+    for work in (Repository.log, lambda repository: repository.expire(last=1)):
+        with pytest.raises(Corruption, match="no time in UTC"):
+            work(fsvc.open(tmp_path / "r"))

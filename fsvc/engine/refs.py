@@ -26,6 +26,7 @@ from fsvc.errors import (
     StorageError,
 )
 from fsvc.format import names, strictjson
+from fsvc.format.commit import is_time
 from fsvc.storage.contract import Storage
 
 __all__ = ["KINDS", "RefEntry", "Refs"]
@@ -43,7 +44,6 @@ _FILE: Final = re.compile(r"([0-9]{10})\.json")
 _FILES: Final = re.compile(r"(?:(?!0{10})[0-9]{10}\.json)*")
 _COMMIT: Final = re.compile(r"[0-9a-f]{64}")
 _TRANSACTION: Final = re.compile(r"[0-9a-f]{32}")
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +276,7 @@ def _problem(entry: RefEntry) -> str | None:
         return f"{names.quoted(entry.commit)} is not a commit id"
     if not _TRANSACTION.fullmatch(entry.transaction):
         return f"{names.quoted(entry.transaction)} is not a transaction id"
-    if not _TIME.fullmatch(entry.time):
+    if not is_time(entry.time):
         return f"{names.quoted(entry.time)} is not a time in UTC with microseconds"
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -17,15 +18,24 @@ from blake3 import blake3
 from fsvc.errors import Corruption, UnknownFormat
 from fsvc.format import strictjson
 
-__all__ = ["FORMAT", "CommitRecord", "SetVersion", "is_id", "parse"]
+__all__ = ["FORMAT", "CommitRecord", "SetVersion", "is_id", "is_time", "parse"]
 
 FORMAT = 1
 _ID = re.compile("[0-9a-f]{64}")
+_TIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}Z")
 
 
 def is_id(text: str) -> bool:
     """Whether a text is a whole commit or snapshot id: 64 lower-case hexadecimal digits."""
     return _ID.fullmatch(text) is not None
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is a time as commits and refs write it: UTC with microseconds, and a day that there is."""
+    try:
+        return _TIME.fullmatch(text) is not None and bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,8 @@ def parse(data: bytes, commit: str, *, what: str) -> CommitRecord:
     try:
         if set(value) != _FIELDS or not all(isinstance(value[k], str) for k in ("author", "message", "time")):
             raise Corruption(f"{what} is not a commit of this format")
+        if not is_time(value["time"]):
+            raise Corruption(f"{what} has no time in UTC with microseconds")
         sets = {
             name: SetVersion(item["snapshot"], item["version"])
             for name, item in value["feature_sets"].items()
