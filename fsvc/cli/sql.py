@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -22,6 +23,7 @@ from fsvc.errors import Conflict, InvalidUse
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fsvc.query.sandbox import Sandbox
     from fsvc.query.sql import Answer
 
 __all__ = ["sql"]
@@ -30,6 +32,8 @@ Format: TypeAlias = Literal["table", "csv", "json", "parquet", "arrow"]
 """What a result is written as; ``json`` is one object per line."""
 
 _SHOWN_ROWS = 100
+_MIB = 1 << 20
+_OWN_MIB = 512
 
 
 @command(
@@ -84,19 +88,21 @@ def sql(
     """
     import pyarrow as pa
 
-    from fsvc.query.sandbox import Sandbox
+    from fsvc.query import sandbox as sandboxes
 
     text = _query_text(query, source)
     path, kind = _destination(target, kind, force=force)
     limits = None
     if sandbox:
-        limits = Sandbox()
+        limits = sandboxes.Sandbox()
         limits = replace(limits, memory=memory or limits.memory, seconds=timeout or limits.seconds)
     elif timeout is not None or memory is not None:
         raise InvalidUse("--timeout and --memory are limits of a sandbox", hint="add --sandbox")
     if limit is None and kind == "table" and not context.output.json:
         limit = _SHOWN_ROWS
-    answer = context.repository().ask(text, parameters(given), limits=limits)
+    repository = context.repository()
+    with _bounded(limits):
+        answer = repository.ask(text, parameters(given), limits=limits)
     for sentence in answer.inexact:
         context.output.warn(sentence)
     try:
@@ -129,6 +135,26 @@ def sql(
                 click.echo(json_lines(batch), nl=False)
     finally:
         answer.session.close()
+
+
+@contextmanager
+def _bounded(limits: Sandbox | None) -> Iterator[None]:
+    """Let this process take little more memory than a query in a sandbox may, where the system has such a limit.
+
+    DuckDB does not count the values that its functions make: repeat('x', 4000000000) is in no memory of its own.
+    """
+    with ExitStack() as stack:
+        if limits is not None:
+            with suppress(ImportError, OSError, ValueError):
+                import resource
+
+                fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+                most = int(fields[5]) * resource.getpagesize() + (3 * limits.memory + _OWN_MIB) * _MIB
+                soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+                known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+                resource.setrlimit(resource.RLIMIT_DATA, (min([most, *known]), hard))
+                stack.callback(resource.setrlimit, resource.RLIMIT_DATA, (soft, hard))
+        yield
 
 
 class _Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -243,6 +244,16 @@ def test_the_sandbox_of_the_command_line(history: Any, place: Path) -> None:
 
 
 ENDLESS = "select count(*) from range(10000000) a, range(10000000) b"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system has no such limit")
+@pytest.mark.parametrize("value", ["repeat('x', 2000000000)", "format('{:>1900000000}', 1)"])
+def test_one_value_in_the_sandbox_takes_no_more_memory_than_a_query_may(history: Any, value: str) -> None:
+    """DuckDB does not count what its functions make, so the process is bounded."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    failed = history("sql", f"select length({value})", "--sandbox", "--memory", "100", code=1)
+    assert "more memory than it may take" in failed.err
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_ctrl_c_ends_a_query_with_130(history: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
