@@ -31,6 +31,7 @@ MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 """What the id of a logged model looks like."""
 _MOST_NAMES = 1000  # of registered models, to find the nearest one for a hint
 _MOST_BYTES = 64 << 20
+_MOST_VALUES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,21 @@ def _parse(data: bytes, uri: str) -> Mapping[str, Any]:
         raise Corruption(f"the {MODEL_FILE} file of {uri} was cut off or edited: {first}") from error
     if not isinstance(content, Mapping) or not isinstance(content.get("flavors"), Mapping):
         raise _no_model(uri)
+    if _is_larger(content, _MOST_VALUES):
+        raise Corruption(f"the {MODEL_FILE} file of {uri} stands for more than {_MOST_VALUES:,} values")
     return content
+
+
+def _is_larger(content: Any, most: int) -> bool:
+    """Whether a document has more values than that once each alias is put in: a few lines may stand for billions."""
+    waiting, count = [content], 0
+    while waiting and count <= most:
+        value = waiting.pop()
+        if isinstance(value, (Mapping, list, tuple, set)):
+            count += len(value)
+            if count <= most:
+                waiting += value.values() if isinstance(value, Mapping) else value
+    return count > most
 
 
 def _no_model(uri: str) -> FsvcError:

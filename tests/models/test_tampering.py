@@ -154,6 +154,16 @@ def test_a_file_that_is_something_else(text: str, place: Path) -> None:
         fsvc.mlflow.restore(place)
 
 
+@pytest.mark.parametrize("last", ["metadata: {fsvc: {schema_version: *a11}}", "metadata: {fsvc: *a11}"])
+def test_a_few_lines_that_stand_for_billions(last: str, place: Path) -> None:
+    """Aliases of aliases: whoever put such a value into a message would write for years."""
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(12)]
+    (place / "MLmodel").write_text("\n".join([*lines, "flavors: {python_function: {}}", last]))
+    for look in (fsvc.mlflow.restore, fsvc.mlflow.lineage, fsvc.mlflow.verify):
+        with pytest.raises(Corruption, match="stands for more than 1,000,000 values"):
+            look(place)
+
+
 def test_the_commit_is_missing(sqlite: str, snap: fsvc.Snapshot, log: Any, tmp_path: Path) -> None:
     """Another copy of the repository has the uuid, but not the commit: never its newest data instead."""
     import shutil
