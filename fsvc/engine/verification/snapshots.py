@@ -234,34 +234,34 @@ class SnapshotCheck:
             if stands and next(self._standing.below(number), None) is not None:
                 continue
             identity, kept, rows = self._content(manifest, place)
-            if rows is not None and self._has_other_rows(number, kept, rows):
-                other = True
-                continue
+            if rows is not None:
+                rows = self._own_rows(number, kept, rows)
             self._objects.catalogue.proven[number] = True
             wanted.append((place, number, kept, identity, rows))
-        if other:
-            error = Corruption("it says that a group has other rows than a chunk of it")
-            self._bad_manifest(manifest.id, error, affected)
         # A few at a time, so that memory holds a few chunks however wide the table is.
         step = default_threads() * 4
         for first in range(0, len(wanted), step):
             some = wanted[first : first + step]
             for (place, number, *_, rows), problem in zip(some, pool.map(self._prove_one, some), strict=True):
                 self._notes.counts.proven += 1
-                if rows is not None:
+                if problem is None and rows is not None:
                     self._rows[number] = rows
+                    other |= rows != manifest.rows[place % groups]
                 if problem is not None:
                     address = self._objects.catalogue.entry(number).address.hex()
                     self._objects.note_bad(number, self._notes.note("object", address, "damaged", problem))
                     self._affect(self._objects.bad[number], manifest, place, affected)
+        if other:
+            error = Corruption("it says that a group has other rows than a chunk of it")
+            self._bad_manifest(manifest.id, error, affected)
 
-    def _has_other_rows(self, number: int, field: pa.Field, rows: int) -> bool:
-        """Whether an object says itself that it has other rows; one of a nested column does not say."""
+    def _own_rows(self, number: int, field: pa.Field, rows: int) -> int:
+        """The rows that an object itself says it has; one of a nested column does not say."""
         try:
             (leaf,) = index.unpack_meta(self._objects.catalogue.entry(number).meta)
         except (Corruption, ValueError):
-            return False
-        return not pa.types.is_nested(field.type) and leaf.num_values != rows
+            return rows
+        return rows if pa.types.is_nested(field.type) else leaf.num_values
 
     def _prove_one(self, wanted: tuple[int, int, pa.Field, Identity, int | None]) -> str | None:
         """What is wrong with the content of one chunk, None where it is proven."""
