@@ -102,5 +102,5 @@ def simulated_index(chunks: int) -> Objects:
     meta = bytes((index.FULL, 0, 0))
     data = index.assemble(sorted(packs), columns, bytes(32 * chunks), meta * chunks, compress=False)
     storage = MemoryStorage()
-    storage.put_batch({index_key("simulated"): data})
+    storage.put_batch({index_key(index.table_id(data)): data})
     return Objects(storage)

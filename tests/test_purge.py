@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -957,17 +959,25 @@ def test_to_finish_names_no_rows_and_what_was_never_begun_is_not_to_be_finished(
         repository.purge("persons", finish=True, delete=True)
 
 
-def test_a_cache_that_cannot_be_cleared_is_told(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_cleared_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = LocalStorage(tmp_path / "repository", create=True, system=Unsynced())
     repository = new(storage)
     commit_all(repository, few())
-    stuck = Path(storage.cache_directory or "") / "thawed" / "stuck"
-    stuck.mkdir(parents=True)
-    with pytest.raises(StorageError, match="cannot be cleared"):
+    stuck = Path(storage.cache_directory or "") / "thawed" / ("0" * 64)
+    stuck.parent.mkdir(parents=True, exist_ok=True)
+    stuck.touch()
+
+    def unlink(path: str) -> None:
+        if path == str(stuck):
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        os.remove(path)
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError, match="cannot be cleared"):
+        patched.setattr("fsvc.engine.thawing.os.unlink", unlink)
         purge(repository)
     assert repository.verify().unfinished
-    stuck.rmdir()
     purge(repository)
+    assert not stuck.exists()
     assert not repository.verify().unfinished
 
 

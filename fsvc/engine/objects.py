@@ -470,9 +470,10 @@ class PackWriter:
     def _is_damaged(self, name: str) -> bool:
         """Whether there is a pack of this name that is not what its name says."""
         try:
-            return blake3(self._storage.get(pack_key(name))).hexdigest() != name
+            self._storage.size(pack_key(name))
         except KeyAbsent:
             return False
+        return blake3(self._storage.get(pack_key(name))).hexdigest() != name
 
     def entry(self, address: bytes) -> Entry | None:
         """An object that was added to this writer, if it was."""
