@@ -370,10 +370,16 @@ class ObjectTable:
 
     def copies(self, address: bytes) -> list[Entry]:
         """All objects of one address, those that stand on fewer others first."""
-        high, low = np.frombuffer(address, ">u8").astype(np.uint64)
-        position = self._place(int(self.high.searchsorted(high)), high, low)
+        high, low = int.from_bytes(address[:8], "big"), int.from_bytes(address[8:], "big")
+        count, highs, lows = len(self.high), self.high, self.low
+        position = int(highs.searchsorted(np.uint64(high)))
+        # Asked of every table for every address that something stands on: mostly it is not there.
+        if position == count or highs.item(position) != high:
+            return []
+        if position + 1 < count and highs.item(position + 1) == high:
+            position = self._place(position, np.uint64(high), np.uint64(low))
         found: list[Entry] = []
-        while position < len(self) and self.high[position] == high and self.low[position] == low:
+        while position < count and highs.item(position) == high and lows.item(position) == low:
             found.append(self.entry(position))
             position += 1
         return found
