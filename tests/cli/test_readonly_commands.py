@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from rights import modes, without_rights
 
 import fsvc as library
+from fsvc import engine
 from fsvc.engine import thawing
 from fsvc.engine.patched import Patched
 from fsvc.errors import StorageError
@@ -103,7 +106,9 @@ def test_all_that_reads_works_where_nothing_may_be_written(readable: Path, fsvc:
 
 def test_what_writes_says_in_one_error_that_it_may_not(readable: Path, fsvc: Fsvc) -> None:
     for words in WRITING:
-        fsvc(words[0], "--help")  # what is imported is imported now
+        fsvc(words[0], "--help")
+    for module in pkgutil.iter_modules(engine.__path__, "fsvc.engine."):
+        import_module(module.name)  # what is imported is imported now
     before = tree(readable)
     with modes(readable, 0o555, 0o444), without_rights():
         for words in WRITING:
