@@ -281,8 +281,8 @@ class SnapshotCheck:
                 thawed = self._reader.thaw(entry, named, rows)
                 if not _holds(thawed, named, identity, rows):
                     return "readers of Parquet would not get what it holds"
-                kept = self._thawed.kept(entry)
-                if kept is not None and not _holds(kept, named, identity, rows):
+                cached = self._thawed.kept(entry)
+                if cached is not None and not _holds(cached, named, identity, rows):
                     return "the cache of thawed chunks has something else for it; a repair empties the cache"
             return wrong_statistics(leaves, array)
         except FsvcError as error:
