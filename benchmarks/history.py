@@ -17,9 +17,10 @@ from blake3 import blake3
 
 from benchmarks.bench import NAME
 from fsvc.engine.compaction import compact
-from fsvc.engine.objects import Objects, index_key
+from fsvc.engine.files import commit_key, index_key, manifest_key
+from fsvc.engine.objects import Objects
 from fsvc.engine.refs import RefEntry
-from fsvc.engine.store import Store, commit_key, create, manifest_key
+from fsvc.engine.store import Store, create
 from fsvc.engine.writing import write_snapshot
 from fsvc.format import index
 from fsvc.format.commit import CommitRecord, SetVersion

@@ -20,7 +20,7 @@ from forging import forge, pages_of
 
 import fsvc
 from fsvc.engine.condemned import Sentence
-from fsvc.engine.store import commit_key, manifest_key
+from fsvc.engine.files import commit_key, manifest_key
 from fsvc.errors import Corruption, InvalidUse
 from fsvc.format import manifest as manifests
 from fsvc.format.commit import SetVersion

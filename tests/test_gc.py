@@ -25,9 +25,8 @@ from fsvc.engine import compaction
 from fsvc.engine.collection import GC_GRACE_SECONDS
 from fsvc.engine.committing import CommitDraft
 from fsvc.engine.condemned import GRACE_SECONDS, Lists
-from fsvc.engine.objects import pack_key
+from fsvc.engine.files import commit_key, manifest_key, manifest_of, pack_key
 from fsvc.engine.refs import KINDS
-from fsvc.engine.store import commit_key, manifest_key, manifest_of
 from fsvc.errors import Corruption, InvalidUse, NotFound, StorageError
 from fsvc.repository import Repository
 from fsvc.storage.contract import Storage

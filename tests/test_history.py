@@ -9,7 +9,8 @@ import pytest
 from wholeness import new, opened, small
 
 from fsvc.engine import history
-from fsvc.engine.store import Store, commit_key
+from fsvc.engine.files import commit_key
+from fsvc.engine.store import Store
 from fsvc.errors import Conflict, InvalidName, InvalidRevision, InvalidUse, NotFound
 from fsvc.format.commit import CommitRecord, SetVersion
 from fsvc.repository import Repository

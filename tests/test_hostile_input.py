@@ -14,7 +14,8 @@ import pytest
 from blake3 import blake3
 
 import fsvc.format.canonical
-from fsvc.engine.store import Store, commit_key, create
+from fsvc.engine.files import commit_key
+from fsvc.engine.store import Store, create
 from fsvc.errors import (
     Corruption,
     FsvcError,

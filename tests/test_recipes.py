@@ -18,7 +18,7 @@ from memory import memory_repository
 
 import fsvc
 from fsvc import Repository
-from fsvc.engine.store import manifest_key
+from fsvc.engine.files import manifest_key
 from fsvc.errors import (
     Corruption,
     FsvcError,

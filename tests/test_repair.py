@@ -19,8 +19,8 @@ from wholeness import new, opened
 
 from fsvc.engine import compaction
 from fsvc.engine.clock import timestamp
-from fsvc.engine.objects import pack_key
-from fsvc.engine.store import Store, commit_key, create, manifest_key
+from fsvc.engine.files import commit_key, manifest_key, pack_key
+from fsvc.engine.store import Store, create
 from fsvc.errors import Corruption, FsvcError, StorageError, UnreadableInput
 from fsvc.repository import Repository
 from fsvc.storage.memory import MemoryStorage

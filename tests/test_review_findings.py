@@ -15,7 +15,8 @@ from memory import memory_repository
 
 from fsvc.drafting import identify
 from fsvc.engine import virtual
-from fsvc.engine.objects import PackWriter, pack_key
+from fsvc.engine.files import pack_key
+from fsvc.engine.objects import PackWriter
 from fsvc.engine.store import Store
 from fsvc.engine.virtual import Layout, compact_parts
 from fsvc.errors import Corruption, StorageError, UnsupportedData

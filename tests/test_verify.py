@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fsvc.engine.objects import index_key, pack_key
-from fsvc.engine.store import Store, commit_key, create, manifest_key
+from fsvc.engine.files import commit_key, index_key, manifest_key, pack_key
+from fsvc.engine.store import Store, create
 from fsvc.errors import Corruption, StorageError
 from fsvc.format import index, pack, pages
 from fsvc.format.canonical import Identity

@@ -36,16 +36,17 @@ import numpy as np
 
 from fsvc.engine.catalogue import Flags, Positions
 from fsvc.engine.clock import timestamp
-from fsvc.engine.condemned import Lists, condemn, pack_of
+from fsvc.engine.condemned import Lists, condemn
 from fsvc.engine.copying import copy_objects
 from fsvc.engine.deletion import Packs, delete_dead
 from fsvc.engine.erased import Unfinished
 from fsvc.engine.erasing import erase_again, records_now
-from fsvc.engine.objects import PackWriter, pack_key
+from fsvc.engine.files import commit_of, pack_key, pack_of
+from fsvc.engine.objects import PackWriter
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reachability import Reach
 from fsvc.engine.standing import needed_packs
-from fsvc.engine.store import PATCHES, Store, commit_of
+from fsvc.engine.store import PATCHES, Store
 from fsvc.errors import Corruption, KeyAbsent
 from fsvc.format import index
 from fsvc.format.index import Entry

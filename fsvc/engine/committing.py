@@ -18,10 +18,11 @@ from typing import Any
 from fsvc.engine import history
 from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import compact
-from fsvc.engine.condemned import pack_of, rely
+from fsvc.engine.condemned import rely
 from fsvc.engine.erased import refusal
-from fsvc.engine.objects import PackWriter, index_key, pack_key
-from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
+from fsvc.engine.files import commit_key, index_key, manifest_key, pack_key, pack_of
+from fsvc.engine.objects import PackWriter
+from fsvc.engine.store import PATCHES, Store
 from fsvc.engine.writing import NewObjects, Written
 from fsvc.errors import Conflict, ConflictError, Corruption, FsvcError, GoneError, KeyAbsent, StorageError
 from fsvc.format import index

@@ -18,19 +18,19 @@ writer that stands still for half a grace between its own look and its ref entry
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from fsvc.engine.files import commit_of, manifest_of, pack_of
 from fsvc.errors import Corruption, KeyAbsent, KeyExists
 from fsvc.format import strictjson
 from fsvc.format.names import quoted
 from fsvc.storage.contract import Storage
 
-__all__ = ["GRACE_SECONDS", "Lists", "Sentence", "condemn", "forget", "judge", "pack_of", "rely"]
+__all__ = ["GRACE_SECONDS", "Lists", "Sentence", "condemn", "forget", "judge", "rely"]
 
 GRACE_SECONDS: Final = 24 * 3600
 """How long condemned files are left in peace, unless told."""
@@ -38,8 +38,6 @@ GRACE_SECONDS: Final = 24 * 3600
 _CONDEMNED: Final = "condemned/"
 _DEAD: Final = "dead/"
 _MEMBERS: Final = {"grace", "keys", "purpose", "time"}
-_PACK: Final = re.compile(r"packs/([0-9a-f]{64})\.pack")
-_OTHERS: Final = re.compile(r"commits/[0-9a-f]{64}\.json|manifests/[0-9a-f]{64}(?:/[0-9a-f]{32})?\.man")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +73,10 @@ def _parse(name: str, data: bytes, what: str) -> Sentence:
     ):
         raise Corruption(f"{what} is not a list of files to delete")
     # Folders of a repository may be links to anywhere: a list is no leave to delete what lies there.
-    strange = next((key for key in keys if pack_of(key) is None and _OTHERS.fullmatch(key) is None), None)
+    strange = next((key for key in keys if not (pack_of(key) or commit_of(key) or manifest_of(key))), None)
     if strange is not None:
         raise Corruption(f"{what} lists {quoted(strange)}, which is never deleted")
     return Sentence(name, frozenset(keys), str(texts[0]), grace, str(texts[1]))
-
-
-def pack_of(key: str) -> str | None:
-    """The id of the pack that lies under a key; None for other files."""
-    match = _PACK.fullmatch(key)
-    return None if match is None else match[1]
 
 
 class Lists:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fsvc.engine.objects import PackWriter, pack_key
+from fsvc.engine.files import pack_key
+from fsvc.engine.objects import PackWriter
 from fsvc.engine.store import Store
 from fsvc.errors import FsvcError
 from fsvc.format import index

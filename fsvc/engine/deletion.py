@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import delete_covered, merge
-from fsvc.engine.condemned import Lists, forget, judge, pack_of
+from fsvc.engine.condemned import Lists, forget, judge
+from fsvc.engine.files import pack_of
 from fsvc.engine.store import Store
 from fsvc.errors import KeyAbsent
 

@@ -32,17 +32,18 @@ import pyarrow as pa
 
 from fsvc.engine import history
 from fsvc.engine.clock import timestamp
-from fsvc.engine.condemned import Lists, condemn, pack_of
+from fsvc.engine.condemned import Lists, condemn
 from fsvc.engine.copying import copy_objects
 from fsvc.engine.deletion import delete_dead
 from fsvc.engine.erased import Erased, Erasure, Unfinished
-from fsvc.engine.objects import PackWriter, index_of, pack_key
+from fsvc.engine.files import commit_key, index_of, pack_key, pack_of
+from fsvc.engine.objects import PackWriter
 from fsvc.engine.pins import list_pins
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.searching import Search
 from fsvc.engine.standing import needed_packs
-from fsvc.engine.store import PATCHES, Store, commit_key
+from fsvc.engine.store import PATCHES, Store
 from fsvc.engine.surveying import Affected, Survey, versions_of
 from fsvc.engine.thawing import Thawed
 from fsvc.errors import Conflict, Corruption, FsvcError, GoneError, InvalidUse, KeyAbsent, StorageError

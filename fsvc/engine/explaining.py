@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fsvc.engine.catalogue import Catalogue, Flags
-from fsvc.engine.condemned import Lists, pack_of
+from fsvc.engine.condemned import Lists
 from fsvc.engine.expired import standing_commits
+from fsvc.engine.files import commit_key, commit_of, manifest_of, pack_key, pack_of
 from fsvc.engine.history import short
-from fsvc.engine.objects import pack_key
 from fsvc.engine.reachability import root_entries
 from fsvc.engine.refs import RefEntry
-from fsvc.engine.store import Store, commit_key, commit_of, manifest_of
+from fsvc.engine.store import Store
 from fsvc.errors import InvalidUse, NotFound
 from fsvc.format import manifest as manifests
 from fsvc.format.commit import CommitRecord

@@ -6,7 +6,6 @@ nothing new is visible to others before the pack it lies in is durable.
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 import time
@@ -22,6 +21,7 @@ from blake3 import blake3
 from fsvc.engine.condemned import Lists
 from fsvc.engine.erased import Erased, Unfinished
 from fsvc.engine.expired import Expired
+from fsvc.engine.files import index_key, index_of, pack_key
 from fsvc.engine.forks import Lock
 from fsvc.errors import (
     CommitUnknown,
@@ -39,33 +39,16 @@ from fsvc.format.index import Entry, Extension, ObjectTable
 from fsvc.format.pages import ChunkPages
 from fsvc.storage.contract import Storage
 
-__all__ = ["PACK_BYTES", "Found", "Objects", "PackWriter", "index_key", "index_of", "outside", "pack_key"]
+__all__ = ["PACK_BYTES", "Found", "Objects", "PackWriter", "outside"]
 
 PACK_BYTES = 64 << 20
 """A pack is closed when it has grown to about this many bytes."""
 _BELIEVED_SECONDS = 3600.0
 """What was listed is believed for so long, much less than condemned packs are left in peace."""
 _SALT_BYTES = 16
-_INDEX_KEY = re.compile(r"index/([0-9a-f]{64})\.idx")
 
 _Part: TypeAlias = "tuple[str, ObjectTable]"
 Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
-
-
-def pack_key(name: str) -> str:
-    """Where a pack lies in the store."""
-    return f"packs/{name}.pack"
-
-
-def index_key(name: str) -> str:
-    """Where an index file lies in the store."""
-    return f"index/{name}.idx"
-
-
-def index_of(key: str) -> str | None:
-    """The id of the index file that lies under a key; None for other files."""
-    match = _INDEX_KEY.fullmatch(key)
-    return None if match is None else match[1]
 
 
 class Found:

@@ -19,9 +19,10 @@ import numpy as np
 
 from fsvc.engine.catalogue import Catalogue, Flags
 from fsvc.engine.expired import standing_commits
+from fsvc.engine.files import commit_of, manifest_of
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import KINDS, RefEntry
-from fsvc.engine.store import Store, commit_of, manifest_of
+from fsvc.engine.store import Store
 from fsvc.errors import Corruption, KeyAbsent
 from fsvc.format import manifest as manifests
 from fsvc.format.canonical import ADDRESS_BYTES

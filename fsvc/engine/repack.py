@@ -18,12 +18,13 @@ import numpy as np
 from fsvc.engine.catalogue import Catalogue
 from fsvc.engine.clock import timestamp
 from fsvc.engine.compaction import delete_covered, merge
-from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn, pack_of
+from fsvc.engine.condemned import GRACE_SECONDS, Lists, condemn
 from fsvc.engine.copying import copy_objects
 from fsvc.engine.deletion import Packs, delete_dead
 from fsvc.engine.erased import Unfinished
 from fsvc.engine.erasing import erase_again, records_now
-from fsvc.engine.objects import PACK_BYTES, PackWriter, pack_key
+from fsvc.engine.files import pack_key, pack_of
+from fsvc.engine.objects import PACK_BYTES, PackWriter
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.reforming import reform
 from fsvc.engine.standing import needed_packs

@@ -25,10 +25,11 @@ from fsvc.engine.clock import timestamp
 from fsvc.engine.condemned import GRACE_SECONDS, Lists, Sentence
 from fsvc.engine.erasing import erase_again, records_now
 from fsvc.engine.expired import standing_commits
-from fsvc.engine.objects import PackWriter, checked, index_key, pack_key, put_named
+from fsvc.engine.files import commit_key, index_key, manifest_key, pack_key
+from fsvc.engine.objects import PackWriter, checked, put_named
 from fsvc.engine.patched import Patched
 from fsvc.engine.progress import Progress, silent
-from fsvc.engine.store import PATCHES, Store, commit_key, manifest_key
+from fsvc.engine.store import PATCHES, Store
 from fsvc.engine.thawing import Thawed
 from fsvc.engine.verification import Findings, Report, Wanted, examine, read_trailer
 from fsvc.errors import FsvcError, KeyAbsent, StorageError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 import weakref
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsvc.engine.condemned import rely
 from fsvc.engine.expired import Expired
+from fsvc.engine.files import commit_key, commit_of, manifest_key, manifest_of
 from fsvc.engine.forks import Lock
 from fsvc.engine.refs import Refs
 from fsvc.errors import Conflict, Corruption, KeyAbsent, KeyExists, NotFound, StorageError, UnknownFormat
@@ -32,11 +32,7 @@ __all__ = [
     "REPOSITORY_KEY",
     "RepositoryInfo",
     "Store",
-    "commit_key",
-    "commit_of",
     "create",
-    "manifest_key",
-    "manifest_of",
 ]
 
 REPOSITORY_KEY = "repository.json"
@@ -44,32 +40,9 @@ FORMAT = 1
 PATCHES = "patches"
 """The feature of a repository in which objects may be patches, and tables of objects compressed."""
 _KNOWN_FEATURES = frozenset((PATCHES,))
-_COMMIT_KEY = re.compile(r"commits/[0-9a-f]{64}\.json")
-_MANIFEST_KEY = re.compile(r"manifests/([0-9a-f]{64})(?:/[0-9a-f]{32})?\.man")
 _CACHED_MANIFESTS = 16
 _CACHED_COMMITS = 4096
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
-
-
-def commit_key(commit: str) -> str:
-    """Where a commit lies in the store."""
-    return f"commits/{commit}.json"
-
-
-def manifest_key(snapshot: str, copy: str = "") -> str:
-    """Where a stored manifest lies in the store, or another copy of it, under a random name."""
-    return f"manifests/{snapshot}/{copy}.man" if copy else f"manifests/{snapshot}.man"
-
-
-def commit_of(key: str) -> str | None:
-    """The id of the commit that lies under a key; None for other files."""
-    return key[len("commits/") : -len(".json")] if _COMMIT_KEY.fullmatch(key) else None
-
-
-def manifest_of(key: str) -> str | None:
-    """The id of the snapshot whose manifest lies under a key; None for other files."""
-    match = _MANIFEST_KEY.fullmatch(key)
-    return None if match is None else match[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from fsvc.engine.catalogue import Catalogue, Flags
 from fsvc.engine.deletion import Packs
 from fsvc.engine.erased import group_names
 from fsvc.engine.expired import standing_commits
+from fsvc.engine.files import commit_of
 from fsvc.engine.progress import Progress
 from fsvc.engine.reachability import reached_commits
 from fsvc.engine.reading import SnapshotReader
 from fsvc.engine.searching import Search
-from fsvc.engine.store import Store, commit_of
+from fsvc.engine.store import Store
 from fsvc.errors import Corruption, GoneError, NotFound
 from fsvc.format import index, names
 from fsvc.format.canonical import ADDRESS_BYTES

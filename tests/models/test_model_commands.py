@@ -15,7 +15,7 @@ from rights import read_only
 import fsvc
 import fsvc.mlflow
 from fsvc.cli import main
-from fsvc.engine.objects import pack_key
+from fsvc.engine.files import pack_key
 from fsvc.errors import StorageError
 
 Run = Callable[..., tuple[int, str, str]]

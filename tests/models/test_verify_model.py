@@ -9,7 +9,7 @@ import pytest
 
 import fsvc
 import fsvc.mlflow
-from fsvc.engine.objects import pack_key
+from fsvc.engine.files import pack_key
 from fsvc.errors import Corruption
 
 

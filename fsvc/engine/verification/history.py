@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fsvc.engine.expired import Expired
+from fsvc.engine.files import commit_key
 from fsvc.engine.refs import KINDS, RefEntry
-from fsvc.engine.store import REPOSITORY_KEY, Store, commit_key
+from fsvc.engine.store import REPOSITORY_KEY, Store
 from fsvc.engine.verification.report import Found, Notes, Snapshots
 from fsvc.errors import Corruption, FsvcError, InvalidUse, KeyAbsent
 from fsvc.format import commit as commits

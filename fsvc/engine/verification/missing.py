@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from fsvc.engine.erased import Erased, Erasure
-from fsvc.engine.objects import checked, pack_key
+from fsvc.engine.files import pack_key
+from fsvc.engine.objects import checked
 from fsvc.engine.store import Store
 from fsvc.engine.verification.objects import ObjectCheck, read_trailer
 from fsvc.engine.verification.report import Damage, Found, Notes

@@ -9,9 +9,10 @@ from typing import Any
 from blake3 import blake3
 
 from fsvc.engine.catalogue import Catalogue, Positions
-from fsvc.engine.condemned import Lists, pack_of
+from fsvc.engine.condemned import Lists
 from fsvc.engine.erased import Erased
-from fsvc.engine.objects import index_of, outside, pack_key
+from fsvc.engine.files import index_key, index_of, pack_key, pack_of
+from fsvc.engine.objects import outside
 from fsvc.engine.progress import Progress
 from fsvc.engine.store import Store
 from fsvc.engine.verification.report import Found, Notes
@@ -84,21 +85,21 @@ class ObjectCheck:
         loaded: dict[str, ObjectTable] = {}
         tried: dict[str, FsvcError | None] = {}
         # What was merged into another file while it was looked for is in that one: the index is listed again.
-        keys = self._index_keys()
-        while fresh := [key for key in keys if key not in tried]:
-            for key in fresh:
-                tried[key] = None
+        names = self._indexes()
+        while fresh := [name for name in names if name not in tried]:
+            for name in fresh:
+                tried[name] = None
                 try:
-                    data = self._storage.get(key)
+                    data = self._storage.get(index_key(name))
                     table = ObjectTable(data, what="it")
                     if len(table) and int(table.pack_numbers.max()) >= len(table.packs):
                         raise Corruption("it places objects in a pack that it does not name")
-                    if index.table_id(data) != _index_name(key):
-                        tried[key] = Corruption("its content does not have this id")
-                    loaded[key] = table
+                    if index.table_id(data) != name:
+                        tried[name] = Corruption("its content does not have this id")
+                    loaded[name] = table
                 except FsvcError as error:
-                    tried[key] = error
-            keys = self._index_keys()
+                    tried[name] = error
+            names = self._indexes()
         try:
             self._erased.refresh()  # after the index: what is not there on purpose was written down before
         except FsvcError as error:
@@ -106,18 +107,18 @@ class ObjectCheck:
         lists = self._read_lists()
         self._dead, self.dead_keys = lists.dead_packs, lists.dead_keys
         tables = []
-        for key in keys:
+        for name in names:
             self._notes.counts.index_files += 1
-            problem = tried[key]
+            problem = tried[name]
             if problem is not None:
-                self.bad_indexes.append(self._notes.failed("index", _index_name(key), problem))
-            if key in loaded:
-                self._index_names.append(_index_name(key))
-                tables.append(outside(loaded[key], self._dead))
+                self.bad_indexes.append(self._notes.failed("index", name, problem))
+            if name in loaded:
+                self._index_names.append(name)
+                tables.append(outside(loaded[name], self._dead))
         self.catalogue = Catalogue(tables)
 
-    def _index_keys(self) -> list[str]:
-        return sorted(key for key in self._storage.keys("index/") if index_of(key) is not None)
+    def _indexes(self) -> list[str]:
+        return sorted(name for key in self._storage.keys("index/") if (name := index_of(key)) is not None)
 
     def list_packs(self) -> None:
         """Look which packs there are."""
@@ -153,7 +154,7 @@ class ObjectCheck:
         try:
             entry = self.catalogue.entry(number)
         except Corruption as error:
-            self.note_bad(number, self._notes.failed("index", self.index_of(number), error))
+            self.note_bad(number, self._notes.failed("index", self.index_naming(number), error))
             return ()
         if entry.pack not in self.packs:
             detail = f"there is no pack {entry.pack}"
@@ -198,10 +199,10 @@ class ObjectCheck:
                 try:
                     entry = self.catalogue.entry(number)
                 except Corruption as error:
-                    self.note_bad(number, self._notes.failed("index", self.index_of(number), error))
+                    self.note_bad(number, self._notes.failed("index", self.index_naming(number), error))
                     continue
                 if own is not None and own.get(entry.address) != entry:
-                    disagreeing.setdefault(self.index_of(number), entry.address.hex())
+                    disagreeing.setdefault(self.index_naming(number), entry.address.hex())
                 if done <= entry.offset <= size - entry.length:
                     for piece in self._pieces(key, done, entry.offset):
                         whole.update(piece)
@@ -230,7 +231,7 @@ class ObjectCheck:
                 )
             )
 
-    def index_of(self, number: int) -> str:
+    def index_naming(self, number: int) -> str:
         """The index file that names an object."""
         return self._index_names[self.catalogue.table_of(number)]
 
@@ -281,10 +282,6 @@ class ObjectCheck:
         """Say that an object is not what it should be."""
         self.catalogue.bad[number] = True
         self.bad[number] = found
-
-
-def _index_name(key: str) -> str:
-    return key[len("index/") : -len(".idx")]
 
 
 def read_trailer(store: Store, name: str, size: int) -> ObjectTable:

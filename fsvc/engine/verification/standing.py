@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fsvc.engine.objects import checked, pack_key
+from fsvc.engine.files import pack_key
+from fsvc.engine.objects import checked
 from fsvc.engine.verification.objects import ObjectCheck
 from fsvc.engine.verification.report import Damage, Found, Notes
 from fsvc.errors import Corruption

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from fsvc.engine.catalogue import Catalogue
 from fsvc.engine.erased import Erased
+from fsvc.engine.files import commit_key
 from fsvc.engine.history import short
 from fsvc.engine.progress import Progress, silent
-from fsvc.engine.store import Store, commit_key
+from fsvc.engine.store import Store
 from fsvc.engine.verification.history import HistoryCheck
 from fsvc.engine.verification.missing import MissingCheck
 from fsvc.engine.verification.objects import ObjectCheck
