@@ -140,12 +140,11 @@ def identify(
     progress: Progress = silent,
 ) -> Identified:
     """The snapshot id of a table or file with this key, without a repository."""
-    order = None if sort_by is None else _of(sort_by, "")
     return Identified(
         _write(
             table,
             _of(key, "") or (),
-            order,
+            _of(sort_by, ""),
             None,
             parent=None,
             threads=threads,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from fsvc.engine import branching, history
-from fsvc.engine.clock import given_time, timestamp
+from fsvc.engine.clock import teller, timestamp
 from fsvc.engine.progress import Progress, silent
 from fsvc.errors import InvalidUse, MergeConflict, NotFound
 from fsvc.format import names
@@ -16,11 +16,19 @@ from fsvc.snapshot import Commit, Snapshot
 
 if TYPE_CHECKING:
     from fsvc.engine.merging import Merge
-    from fsvc.engine.store import Store
     from fsvc.expectations import Report
     from fsvc.repository import Repository
 
-__all__ = ["Kind", "MergePlan", "Strategy", "carry_out", "plan_cherry_pick", "plan_merge", "plan_revert"]
+__all__ = [
+    "Kind",
+    "MergePlan",
+    "Options",
+    "Strategy",
+    "carry_out",
+    "plan_cherry_pick",
+    "plan_merge",
+    "plan_revert",
+]
 
 Strategy = Literal["ours", "theirs"]
 Kind = Literal["up to date", "fast-forward", "merge", "revert", "cherry-pick"]
@@ -159,16 +167,22 @@ class MergePlan:
 # -- planning --------------------------------------------------------------------------------------
 
 
+class Options(TypedDict):
+    """How it is merged; each as in :meth:`fsvc.Repository.merge`."""
+
+    strategy: Strategy | None
+    threads: int | None
+    progress: Progress
+
+
 def plan_merge(
     repository: Repository,
     revision: str,
     branch: str,
     *,
-    strategy: Strategy | None,
     fast_forward: bool,
     base: str | None,
-    threads: int | None,
-    progress: Progress,
+    **options: Unpack[Options],
 ) -> MergePlan:
     """The plan of :meth:`fsvc.Repository.merge`, which says what all of it means."""
     store = repository.store
@@ -185,8 +199,9 @@ def plan_merge(
             f"{revision} and {branch} have no commit in common",
             hint="--base COMMIT says against which one changes are judged",
         )
-    merge = _merge(store, branch, ours, bases, theirs.id, theirs.id, strategy, threads, progress)
-    return _planned(repository, branch, "merge", ours, theirs, bases, merge, revision)
+    return _planned(
+        repository, revision, branch, "merge", ours, theirs, bases, theirs.id, merged=theirs.id, **options
+    )
 
 
 def plan_revert(
@@ -195,9 +210,7 @@ def plan_revert(
     branch: str,
     *,
     mainline: int | None,
-    strategy: Strategy | None,
-    threads: int | None,
-    progress: Progress,
+    **options: Unpack[Options],
 ) -> MergePlan:
     """The plan of :meth:`fsvc.Repository.revert`: a merge of a commit's parent, judged against that commit."""
     store = repository.store
@@ -216,8 +229,7 @@ def plan_revert(
             else f"'fsvc expect {owner} --remove all' expects nothing any more",
         )
     ours = _head(repository, branch)
-    merge = _merge(store, branch, ours, [commit.id], parent, None, strategy, threads, progress)
-    return _planned(repository, branch, "revert", ours, commit, [commit.id], merge, revision)
+    return _planned(repository, revision, branch, "revert", ours, commit, [commit.id], parent, **options)
 
 
 def plan_cherry_pick(
@@ -226,16 +238,13 @@ def plan_cherry_pick(
     branch: str,
     *,
     mainline: int | None,
-    strategy: Strategy | None,
-    threads: int | None,
-    progress: Progress,
+    **options: Unpack[Options],
 ) -> MergePlan:
     """The plan of :meth:`fsvc.Repository.cherry_pick`: a merge of a commit, judged against its parent."""
     commit = repository.resolve(revision)
     bases = [_parent(commit, mainline)]
     ours = _head(repository, branch)
-    merge = _merge(repository.store, branch, ours, bases, commit.id, None, strategy, threads, progress)
-    return _planned(repository, branch, "cherry-pick", ours, commit, bases, merge, revision)
+    return _planned(repository, revision, branch, "cherry-pick", ours, commit, bases, commit.id, **options)
 
 
 def carry_out(
@@ -248,58 +257,34 @@ def carry_out(
 ) -> Commit:
     """Publish a plan, or give it up. ``time`` is RFC 3339, now unless told."""
     try:
-        stamp = None if time is None else given_time(time)
         return plan.publish(
-            message=message,
-            author=author,
-            time=timestamp if stamp is None else lambda: stamp,
-            metadata=metadata,
-            verify=verify,
+            message=message, author=author, time=teller(time), metadata=metadata, verify=verify
         )
     except BaseException:
         plan.abandon()
         raise
 
 
-def _merge(
-    store: Store,
-    branch: str,
-    ours: Commit,
-    bases: Sequence[str | None],
-    theirs: str,
-    merged: str | None,
-    strategy: Strategy | None,
-    threads: int | None,
-    progress: Progress,
-) -> Merge:
-    from fsvc.engine.merging import Merge
-
-    return Merge(
-        store,
-        branch,
-        ours.id,
-        bases,
-        theirs,
-        merged=merged,
-        strategy=strategy,
-        threads=threads,
-        progress=progress,
-    )
-
-
 def _planned(
     repository: Repository,
+    revision: str,
     branch: str,
     kind: Kind,
     ours: Commit,
-    theirs: Commit,
+    named: Commit,
     bases: Sequence[str | None],
-    merge: Merge,
-    revision: str,
+    theirs: str,
+    *,
+    merged: str | None = None,
+    **options: Unpack[Options],
 ) -> MergePlan:
+    """A plan in which something is merged: what ``theirs`` changed since ``bases``, because of the commit ``named``."""
+    from fsvc.engine.merging import Merge
+
     store = repository.store
+    merge = Merge(store, branch, ours.id, bases, theirs, merged=merged, **options)
     judged = tuple(Commit(store, base, store.commit(base)) for base in bases if base)
-    return MergePlan(repository, branch, kind, ours, theirs, judged, merge, revision)
+    return MergePlan(repository, branch, kind, ours, named, judged, merge, revision)
 
 
 def _head(repository: Repository, branch: str) -> Commit:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from fsvc.engine import branching, history, locate, reads
-from fsvc.engine.clock import given_time, timestamp
+from fsvc.engine.clock import given_time, teller, timestamp
 from fsvc.engine.forks import remove_with
 from fsvc.engine.progress import Progress, silent
 from fsvc.engine.refs import RefEntry
@@ -324,12 +324,12 @@ class Repository:
         from fsvc.expectations.gate import pass_gate
 
         try:
-            stamp = None if time is None else given_time(time)
-            reports = pass_gate(draft, time=stamp or timestamp(), verify=verify, progress=progress)
+            clock = teller(time)
+            reports = pass_gate(draft, time=clock(), verify=verify, progress=progress)
             done = draft.publish(
                 message=message,
                 author=author or self.author,
-                time=timestamp if stamp is None else lambda: stamp,
+                time=clock,
                 metadata=metadata,
                 allow_empty=allow_empty,
             )
@@ -873,9 +873,8 @@ class Repository:
 
     def tag(self, name: str, revision: str | None = None, *, author: str | None = None) -> str:
         """Tag a revision (the current head unless told) and give its commit. Tags never move."""
-        names.check_ref_name(name, "tag")
-        commit = self.resolve(revision).id
         entry = branching.refuse(self._store, "tags", name)
+        commit = self.resolve(revision).id
         branching.move(self._store, "tags", name, entry, commit, "tag", author or self.author)
         return commit
 

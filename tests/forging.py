@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +11,19 @@ import fsvc
 from fsvc.engine.objects import PackWriter
 from fsvc.format import index, pages
 from fsvc.format.canonical import Identity
+from fsvc.repository import Repository
 
 Objects = Mapping[bytes, tuple[Identity, bytes, bytes]]
 """Identity, metadata and bytes of objects by address."""
+
+WORK: dict[str, Callable[[Repository], object]] = {
+    "query": lambda repository: repository.sql("from t").fetchall(),
+    "verify": lambda repository: repository.verify(deep=True),
+    "repair": lambda repository: repository.repair(),
+    "repack": lambda repository: repository.repack(grace=0),
+    "gc": lambda repository: repository.gc(delete=True, grace=0),
+}
+"""What people do with a repository that they were handed, with a feature set t."""
 
 
 def forge(root: Path, replaced: Objects) -> None:

@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from forging import forge, pages_of
+from forging import WORK, forge, pages_of
 
 import fsvc
 from fsvc.errors import Corruption, FsvcError
@@ -38,15 +38,6 @@ def tower(root: Path, depth: int) -> None:
         below = top if level == depth else Identity(bytes(15) + bytes((level,)), top.digest)
         forged[below.address] = (below, index.pack_patch(index.unpack_meta(meta), standing), b"")
     forge(root, forged)
-
-
-WORK: dict[str, Callable[[Repository], object]] = {
-    "query": lambda repository: repository.sql("from t").fetchall(),
-    "verify": lambda repository: repository.verify(deep=True),
-    "repair": lambda repository: repository.repair(),
-    "repack": lambda repository: repository.repack(grace=0),
-    "gc": lambda repository: repository.gc(delete=True, grace=0),
-}
 
 
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK)

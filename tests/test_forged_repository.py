@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import forging
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -75,11 +76,7 @@ def purge(repository: Repository) -> None:
 
 
 WORK: dict[str, Callable[[Repository], object]] = {
-    "query": lambda repository: repository.sql("select sum(value) from t").fetchall(),
-    "verify": lambda repository: repository.verify(deep=True),
-    "repair": lambda repository: repository.repair(),
-    "repack": lambda repository: repository.repack(grace=0),
-    "gc": lambda repository: repository.gc(delete=True, grace=0),
+    **forging.WORK,
     "purge": purge,
 }
 

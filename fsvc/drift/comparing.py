@@ -42,7 +42,8 @@ _SAMPLED_GROUPS = 16
 _SAMPLED_SHARE = 8
 """And in no more than one of so many, but one."""
 _OTHERS = "all others"
-_SHOWN = {"time": numbers.time_text, "time of day": numbers.clock_text}
+_SHOWN = {"number": numbers.number_text, "time": numbers.time_text, "time of day": numbers.clock_text}
+"""The kinds whose values are numbers, and how one is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ class _Comparison:
         (summary,) = column_summaries(self.readers[0], [pair.before])
         profile = Profile(self.sides[0].num_rows, summary.nulls or 0)
         metrics = dict.fromkeys(("psi", "js", "nulls"), 0.0)
-        if pair.kind in ("number", "time", "time of day"):
+        if pair.kind in _SHOWN:
             metrics |= dict.fromkeys(("ks", "ks_error", "wasserstein", "wasserstein_error"), 0.0)
         return ColumnDrift(pair.name, pair.kind, "identical", pair.judged, profile, profile, metrics)
 
@@ -213,7 +214,7 @@ class _Comparison:
         pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="fsvc-drift")
         try:
             pairs = [dataclasses.replace(pair, kind=self._kind(pair)) for pair in pairs]
-            lengths = [pair for pair in pairs if pair.kind in ("number", "time", "time of day", "text")]
+            lengths = [pair for pair in pairs if pair.kind in (*_SHOWN, "text")]
             running = [pool.submit(self._numbers, pair) for pair in lengths]
             counted = [pair for pair in pairs if pair.kind == "category"]
             if counted:

@@ -299,13 +299,16 @@ def number_text(value: float) -> str:
 
 def time_text(value: float) -> str:
     """A time that is given in microseconds since 1970 UTC."""
-    return str(np.datetime64(int(value), "us")).rstrip("0").removesuffix(".").removesuffix("T00:00:00")
+    return _moment_text(value).removesuffix("T00:00:00")
 
 
 def clock_text(value: float) -> str:
     """A time of day that is given in microseconds since midnight."""
-    text = str(np.datetime64(int(value), "us")).partition("T")[2]
-    return text.rstrip("0").removesuffix(".") if "." in text and text.endswith("0") else text
+    return _moment_text(value).partition("T")[2]
+
+
+def _moment_text(value: float) -> str:
+    return str(np.datetime64(int(value), "us")).rstrip("0").removesuffix(".")
 
 
 def sorted_sample(arrays: Iterable[pa.Array]) -> Values:

@@ -18,6 +18,7 @@ Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 
 _CROWD = 64
+"""More addresses of one first word than that are looked for by the second one too."""
 
 
 class Catalogue:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fsvc.errors import InvalidUse
 
-__all__ = ["given_time", "timestamp"]
+__all__ = ["given_time", "teller", "timestamp"]
 
 
 def timestamp(now: datetime | None = None) -> str:
@@ -24,3 +25,11 @@ def given_time(time: str) -> str:
     if moment.tzinfo is None:
         raise InvalidUse(f"the time {time!r} has no zone", hint="end it with Z or +02:00")
     return timestamp(moment)
+
+
+def teller(time: str | None) -> Callable[[], str]:
+    """Who is asked for the time of a commit: tells the one given by the caller, else what it is then."""
+    if time is None:
+        return timestamp
+    stamp = given_time(time)
+    return lambda: stamp

@@ -155,20 +155,15 @@ class SnapshotReader:
         rows: int | None = None,
         entry: Entry | None = None,
     ) -> pa.Array:
-        if entry is None:
-            entry = self._objects.find(identity.address)[0]
-        if entry is None:
-            raise self.lost(identity.address, what)
-        try:
-            return self._decoded_alone(identity, field, what, rows, entry)
-        except (Corruption, GoneError):
-            self._objects.refresh()
-            fresh = self._objects.find(identity.address)[0]
-            if fresh is None:
-                raise self.lost(identity.address, what) from None
-            if fresh == entry:
-                raise
-        return self._decoded_alone(identity, field, what, rows, fresh)
+        def look() -> Entry:
+            found = self._objects.find(identity.address)[0]
+            if found is None:
+                raise self.lost(identity.address, what)
+            return found
+
+        return self._steadily(
+            look, entry or look(), lambda there: self._decoded_alone(identity, field, what, rows, there)
+        )
 
     def _decoded_alone(
         self, identity: Identity, field: pa.Field, what: str, rows: int | None, entry: Entry

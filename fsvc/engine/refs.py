@@ -26,7 +26,7 @@ from fsvc.errors import (
     StorageError,
 )
 from fsvc.format import names, strictjson
-from fsvc.format.commit import is_time
+from fsvc.format.commit import is_id, is_time
 from fsvc.storage.contract import Storage
 
 __all__ = ["KINDS", "RefEntry", "Refs"]
@@ -42,7 +42,6 @@ _LAST_SEQUENCE: Final = 9_999_999_999
 
 _FILE: Final = re.compile(r"([0-9]{10})\.json")
 _FILES: Final = re.compile(r"(?:(?!0{10})[0-9]{10}\.json)*")
-_COMMIT: Final = re.compile(r"[0-9a-f]{64}")
 _TRANSACTION: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -272,7 +271,7 @@ def _problem(entry: RefEntry) -> str | None:
         return f"there is no kind of ref {entry.kind!r}" if entry.name else "it has no name"
     if type(entry.sequence) is not int or not 1 <= entry.sequence <= _LAST_SEQUENCE:
         return f"{entry.sequence!r} is not a sequence"
-    if entry.commit is not None and (type(entry.commit) is not str or not _COMMIT.fullmatch(entry.commit)):
+    if entry.commit is not None and (type(entry.commit) is not str or not is_id(entry.commit)):
         return f"{names.quoted(entry.commit)} is not a commit id"
     if not _TRANSACTION.fullmatch(entry.transaction):
         return f"{names.quoted(entry.transaction)} is not a transaction id"

@@ -223,8 +223,8 @@ def listed(value: Any) -> list[Expectation]:
         value = value["expectations"]
     elif (
         isinstance(value, Mapping)
-        and any(isinstance(member, list) for member in value.values())
-        and ("kind" not in value)
+        and "kind" not in value
+        and any(isinstance(m, list) for m in value.values())
     ):
         raise InvalidUse(
             "it has no member 'expectations'",
